@@ -1,0 +1,164 @@
+"""Proves a Plan by replaying it on painted bytes. Shares no code with the planner.
+
+Every byte of the arena carries a tag: which tensor, which of its bytes. Steps are replayed event by
+event in the order of the kernels' loops: each byte that an event reads must still carry the tag that is
+expected there, then the bytes that it writes are painted. What an event reads is derived here from the
+operator's own attributes, never from the footprints that the planner used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from codegen.ir import Array, IntArray, Op
+from codegen.ops.average_pool import AveragePool
+from codegen.ops.conv2d import Conv2D
+from codegen.ops.max_pool import MaxPool
+from codegen.plan import Plan, Slot, Step
+
+# (operand, first byte, end byte) read by an event; then the bytes of the output that it writes.
+Event = tuple[list[tuple[int, int, int]], int, int]
+
+
+class PlanError(AssertionError):
+    """A plan breaks a rule: a bug of the planner. The text says which rule, step and tensor."""
+
+
+def check(plan: Plan) -> Plan:
+    """Returns the plan if replaying it finds every byte where it is expected, else raises PlanError."""
+    for slot in plan.slots.values():
+        if slot.offset < 0 or slot.end > plan.size or slot.offset % 4:
+            raise PlanError(f"range: {slot.name} at {slot.offset}, arena of {plan.size}")
+    tags = np.full(plan.size, -1, np.int64)
+    identity = {slot.name: number for number, slot in enumerate(plan.slots.values())}
+    for port in plan.graph.inputs:
+        _paint(tags, plan.slots[port.tensor], identity, 0, plan.slots[port.tensor].size)
+    for step in plan.steps:
+        _check_scratch(step, tags, identity, plan)
+        _replay(step, tags, identity)
+    for port in plan.graph.outputs:
+        slot = plan.slots[port.tensor]
+        _expect(tags, slot, identity, 0, slot.size, f"output {port.name}")
+    return plan
+
+
+def _replay(step: Step, tags: IntArray, identity: Mapping[str, int]) -> None:
+    overlapping = any(
+        slot.offset < step.output.end and step.output.offset < slot.end for slot in step.inputs
+    )
+    events = _events(step) if overlapping else _whole(step)
+    if events is None:
+        raise PlanError(f"overlap: step {step.index} ({step.layer.label}) must not overlap")
+    for reads, start, end in events:
+        for operand, low, high in reads:
+            slot = step.inputs[operand]
+            _expect(tags, slot, identity, low, high, f"step {step.index} ({step.layer.label})")
+        _paint(tags, step.output, identity, start, end)
+
+
+def _check_scratch(
+    step: Step, tags: IntArray, identity: Mapping[str, int], plan: Plan
+) -> None:
+    if step.scratch is None:
+        return
+    if step.scratch.end > plan.size or step.scratch.offset % 4:
+        raise PlanError(f"range: scratch of step {step.index}")
+    for slot in (*step.inputs, step.output):
+        if slot.offset < step.scratch.end and step.scratch.offset < slot.end:
+            raise PlanError(f"scratch: step {step.index} works on its own {slot.name}")
+    tags[step.scratch.offset : step.scratch.end] = -1
+
+
+def _paint(
+    tags: IntArray, slot: Slot, identity: Mapping[str, int], start: int, end: int
+) -> None:
+    tags[slot.offset + start : slot.offset + end] = (identity[slot.name] << 32) + np.arange(
+        start, end
+    )
+
+
+def _expect(
+    tags: IntArray, slot: Slot, identity: Mapping[str, int], low: int, high: int, who: str
+) -> None:
+    found = tags[slot.offset + low : slot.offset + high]
+    wanted = (identity[slot.name] << 32) + np.arange(low, high)
+    wrong = np.flatnonzero(found != wanted)
+    if wrong.size:
+        raise PlanError(f"stale byte: {who} reads byte {low + wrong[0]} of {slot.name}")
+
+
+def _whole(step: Step) -> list[Event]:
+    reads = [(i, 0, slot.size) for i, slot in enumerate(step.inputs)]
+    return [(reads, 0, step.output.size)]
+
+
+def _events(step: Step) -> list[Event] | None:
+    """Events of a step whose output overlaps an input; None when its operator allows no overlap."""
+    find = EVENTS.get(step.layer.node.op.kind)
+    return None if find is None else list(find(step))
+
+
+def _elementwise(step: Step) -> Iterator[Event]:
+    size = step.output.size
+    operands = [i for i, slot in enumerate(step.inputs) if slot.size == size]
+    broadcast = [(i, 0, s.size) for i, s in enumerate(step.inputs) if s.size != size]
+    for byte in range(size):
+        yield [*((i, byte, byte + 1) for i in operands), *broadcast], byte, byte + 1
+
+
+def _moved(step: Step) -> Iterator[Event]:
+    """Data movement: run on an array of byte numbers, the operator itself tells what goes where."""
+    x = step.layer.activations[0]
+    numbers = np.arange(x.size, dtype=np.float64).reshape(x.shape)
+    operands: tuple[Array, ...] = (numbers,)
+    sources = step.layer.node.op.evaluate(operands).ravel().astype(np.int64)
+    for byte, source in enumerate(sources.tolist()):
+        yield [(0, source, source + 1)], byte, byte + 1
+
+
+def _windowed(step: Step) -> Iterator[Event]:
+    """Convolution and pooling: one output pixel after the other, raster order."""
+    op: Op = step.layer.node.op
+    if not isinstance(op, Conv2D | MaxPool | AveragePool):
+        raise PlanError(f"window: step {step.index} is no window operator")
+    _, height, width, depth = step.layer.activations[0].shape
+    _, rows, columns, channels = step.layer.output.shape
+    dilation = getattr(op, "dilation", (1, 1))
+    kernel = step.layer.inputs[1].shape[1:3] if isinstance(op, Conv2D) else op.kernel
+    reads_first = step.kernel.name in READ_FIRST
+    for row in range(rows):
+        for column in range(columns):
+            window = [
+                (0, (y * width + x) * depth, (y * width + x + 1) * depth)
+                for y in _taps(row, op.stride[0], op.pads[0], kernel[0], dilation[0], height)
+                for x in _taps(column, op.stride[1], op.pads[1], kernel[1], dilation[1], width)
+            ]
+            first = (row * columns + column) * channels
+            if reads_first:
+                yield window, first, first + channels
+            else:  # the window is read anew for every channel
+                yield window, first, first + channels - 1
+                yield window, first + channels - 1, first + channels
+
+
+def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: int) -> list[int]:
+    start = index * stride - pad
+    return [p for p in range(start, start + size * dilation, dilation) if 0 <= p < extent]
+
+
+# Variants that have copied their whole window before the first store of a pixel.
+READ_FIRST = frozenset({"conv2d.window"})
+
+EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
+    "add": _elementwise,
+    "average_pool": _windowed,
+    "conv2d": _windowed,
+    "lookup": _elementwise,
+    "max_pool": _windowed,
+    "mul": _elementwise,
+    "resize": _moved,
+    "slice": _moved,
+    "softmax": _elementwise,
+}

@@ -1,0 +1,206 @@
+"""Plan -> files: the only module that imports jinja2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import jinja2
+
+from codegen import __version__
+from codegen.ir import Port
+from codegen.kernel import Constant
+from codegen.names import comment, identifier
+from codegen.plan import ALIGNMENT, Function, Plan, Slot, Step
+from targets.target import Target
+
+NUMBERS_PER_ROW = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """How the C code names a model."""
+
+    name: str
+    macro: str
+    sha256: str
+    core: str
+    sources: tuple[str, ...]
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("templates", package_path=""),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # C, not HTML; text from models passes codegen.names
+    )
+    environment.globals["version"] = __version__
+    return environment
+
+
+def render(template: str, **context: object) -> str:
+    """One template as text."""
+    return _environment().get_template(template).render(**context)
+
+
+def emit(plan: Plan, target: Target, sha256: str) -> dict[str, str]:
+    """Every file of the C project, by name. Same plan, same bytes.
+
+    Args:
+        plan: a checked plan.
+        target: the board or generic part that the firmware files are for.
+        sha256: digest of the ONNX file.
+    """
+    name = plan.graph.name
+    model = Model(name, name.upper(), sha256, plan.core.name, (f"{name}.c", "kernels.c"))
+    bodies = [
+        render(f.kernel.template, f=f, order=f.order, **f.instance.params) for f in plan.functions
+    ]
+    network = {
+        "model": model,
+        "figures": figures(plan),
+        "ports": list(_ports(plan)),
+        "slots": [_slot_row(slot) for slot in _unique_slots(plan)],
+        "steps": [_step(plan, step) for step in plan.steps],
+        "consumed": _consumed(plan),
+    }
+    kernels = {
+        "model": model,
+        "core": plan.core,
+        "functions": plan.functions,
+        "bodies": [body.rstrip("\n") for body in bodies],
+        "uses_high_word": any("high_word(" in body for body in bodies),
+        "uses_saturate": any("saturate(" in body for body in bodies),
+        "uses_saturate_wide": any("saturate_wide(" in body for body in bodies),
+    }
+    board = {"model": model, "target": target}
+    return {
+        f"{name}.h": render("model.h.j2", **network),
+        f"{name}.c": render("model.c.j2", **network),
+        "kernels.h": render("kernels.h.j2", **kernels),
+        "kernels.c": render("kernels.c.j2", **kernels),
+        "main.c": render("board/main.c.j2", **board),
+        "startup.c": render("board/startup.c.j2", **board),
+        "link.ld": render("board/link.ld.j2", **board),
+        "Makefile": render("board/Makefile.j2", **board),
+        "CMakeLists.txt": render("board/CMakeLists.txt.j2", **board),
+    }
+
+
+def figures(plan: Plan) -> dict[str, int]:
+    """The numbers of a plan that comments and macros show."""
+    return {
+        "weights": sum(step.weight_bytes for step in plan.steps),
+        "constants": sum(step.constant_bytes for step in plan.steps),
+        "arena": max(plan.size, ALIGNMENT),
+        "bound": plan.bound,
+        "alignment": ALIGNMENT,
+        "macs": sum(macs(step) for step in plan.steps),
+        "steps": len(plan.steps),
+    }
+
+
+def macs(step: Step) -> int:
+    """Multiply-accumulates of a step: outputs times the length of a weight row; 0 without weights."""
+    if step.layer.node.op.kind not in ("conv2d", "dense"):
+        return 0
+    weights = step.layer.inputs[1]
+    return step.layer.output.size * (weights.size // weights.shape[0])
+
+
+def _ports(plan: Plan) -> Iterator[dict[str, object]]:
+    for is_output, ports in ((False, plan.graph.inputs), (True, plan.graph.outputs)):
+        for index, port in enumerate(ports):
+            yield _port(plan, port, index, is_output, alone=len(ports) == 1)
+
+
+def _port(
+    plan: Plan, port: Port, index: int, is_output: bool, alone: bool
+) -> dict[str, object]:
+    tensor = plan.graph.tensors[port.tensor]
+    assert tensor.quant is not None
+    direction = "output" if is_output else "input"
+    suffix = "" if alone else f"_{index}"
+    moved = port.perm != tuple(range(len(port.perm)))
+    shape = ", ".join(map(str, port.shape))
+    return {
+        "is_output": is_output,
+        "index": index,
+        "macro": f"{plan.graph.name.upper()}_{direction.upper()}{suffix}",
+        "variable": f"{direction}{suffix}",
+        "comment": f"{direction.capitalize()} {index}, {comment(port.name)}",
+        "shape": tensor.shape,
+        "size": tensor.size,
+        "scale": f"{tensor.quant.scale:.9e}",
+        "zero_point": tensor.quant.zero_point,
+        "offset": plan.slots[port.tensor].offset,
+        "note": f"\n * Channels last; [{shape}] in the ONNX model." if moved else "",
+    }
+
+
+def _consumed(plan: Plan) -> str:
+    consumed = [p for p in plan.graph.inputs if plan.input_is_consumed(p.tensor)]
+    return "\n * A run overwrites its input: write it anew before the next run." if consumed else ""
+
+
+def _unique_slots(plan: Plan) -> list[Slot]:
+    slots = {slot.name: slot for slot in plan.slots.values()}
+    scratch = [step.scratch for step in plan.steps if step.scratch is not None]
+    return sorted((*slots.values(), *scratch), key=lambda s: (s.first, s.offset, s.name))
+
+
+def _slot_row(slot: Slot) -> Mapping[str, object]:
+    return {
+        "offset": slot.offset,
+        "size": slot.size,
+        "live": f"{slot.first}..{slot.last}",
+        "text": comment(slot.name),
+    }
+
+
+def _step(plan: Plan, step: Step) -> dict[str, object]:
+    function: Function = plan.functions[step.function]
+    constants = [
+        {
+            "ctype": c.ctype,
+            "symbol": f"step{step.index}_{c.name}",
+            "count": max(int(c.data.size), 1),
+            "rows": list(_rows(c)),
+        }
+        for c in step.instance.constants
+    ]
+    arguments = [f"arena + {slot.offset}" for slot in step.inputs]
+    arguments += [f"step{step.index}_{c.name}" for c in step.instance.constants]
+    if step.scratch is not None:
+        arguments.append(f"arena + {step.scratch.offset}")
+    arguments.append(f"arena + {step.output.offset}")
+    shapes = " + ".join("x".join(map(str, t.shape[1:])) for t in step.layer.activations)
+    result = "x".join(map(str, step.layer.output.shape[1:]))
+    return {
+        "index": step.index,
+        "summary": f"{step.kernel.name} {shapes} -> {result}",
+        "sources": ", ".join(comment(s) for s in step.layer.node.sources) or "the compiler",
+        "function": function.name,
+        "arguments": arguments,
+        "constants": constants,
+    }
+
+
+def _rows(constant: Constant) -> Iterator[str]:
+    values = constant.data.ravel().tolist() or [0]
+    # C has no negative literals: INT32_MIN would be an expression of type long.
+    words = ["(-2147483647 - 1)" if value == -(2**31) else str(value) for value in values]
+    if constant.ctype.startswith("uint"):
+        words = [f"{word}u" for word in words]
+    for start in range(0, len(words), NUMBERS_PER_ROW):
+        yield ", ".join(words[start : start + NUMBERS_PER_ROW]) + ","
+
+
+def c_name(text: str) -> str:
+    """A model's name as a C identifier."""
+    return identifier(text)

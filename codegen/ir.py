@@ -1,0 +1,224 @@
+"""The graph: tensors, nodes, quantization grids. Immutable; knows neither ONNX nor C.
+
+The same `Graph` type serves two of the four forms (docs/architecture.md): *float*, after import and
+simplification, and *quantized*, when every tensor carries a `Quant`. Names are single assignment;
+`nodes` stand in execution order.
+
+Conventions that every operator may rely on:
+
+* axis 0 is the batch and has size 1;
+* spatial tensors are channels last: `(1, H, W, C)`; convolution weights are `(C_out, kH, kW, C_in/groups)`,
+  dense weights `(C_out, K)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.generic]
+FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Quant:
+    """An affine integer grid: real = scale * (stored - zero_point).
+
+    Attributes:
+        scales: one scale, or one per index of `axis`. Finite and positive.
+        zero_points: as many as scales.
+        axis: the axis that the scales run along; None when one scale serves the tensor.
+        width: bits of a stored integer, two's complement: 8 for activations and weights, 32 for biases.
+    """
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int | None = None
+    width: int = 8
+
+    @property
+    def scale(self) -> float:
+        """The only scale of a per-tensor grid."""
+        if self.axis is not None:
+            raise ValueError("a per-channel grid has no single scale")
+        return self.scales[0]
+
+    @property
+    def zero_point(self) -> int:
+        """The only zero point of a per-tensor grid."""
+        if self.axis is not None:
+            raise ValueError("a per-channel grid has no single zero point")
+        return self.zero_points[0]
+
+
+def per_tensor(scale: float, zero_point: int, width: int = 8) -> Quant:
+    """A grid with one scale and zero point."""
+    return Quant((float(scale),), (int(zero_point),), None, width)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """A value of the graph: an activation, or a constant when `data` is present.
+
+    In a float graph `data` is float32; in a quantized graph it holds the stored integers.
+    A `quant` that is present in a float graph is a grid that the model brought along and that is kept.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    quant: Quant | None = None
+    data: Array | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+@runtime_checkable
+class Op(Protocol):
+    """What every operator class offers; see codegen/ops/__init__.py for the whole contract."""
+
+    kind: ClassVar[str]
+
+    def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+        """Shape of the output for these input shapes."""
+        ...
+
+    def evaluate(self, inputs: tuple[Array, ...]) -> Array:
+        """The operator in float32; axis 0 of activations may hold any number of samples."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation. `sources` are the names of the ONNX nodes that it stands for."""
+
+    op: Op
+    inputs: tuple[str, ...]
+    output: str
+    sources: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name to show a user: the first ONNX node it came from, else its output."""
+        return self.sources[0] if self.sources else self.output
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A model input or output.
+
+    Attributes:
+        name: as the ONNX file spells it.
+        tensor: the tensor in the graph.
+        shape: shape in the ONNX file, batch fixed.
+        perm: axis i of the device's tensor is axis perm[i] of the ONNX tensor. The identity unless the
+            channels were moved last, so that no transposition runs on the device.
+    """
+
+    name: str
+    tensor: str
+    shape: tuple[int, ...]
+    perm: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A network in execution order."""
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    nodes: tuple[Node, ...]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def consumers(self, tensor: str) -> tuple[Node, ...]:
+        """The nodes that read a tensor, in execution order."""
+        return tuple(node for node in self.nodes if tensor in node.inputs)
+
+    def producer(self, tensor: str) -> Node | None:
+        """The node that writes a tensor; None for inputs and constants."""
+        return next((node for node in self.nodes if node.output == tensor), None)
+
+    def is_output(self, tensor: str) -> bool:
+        """Whether a tensor is an output of the network."""
+        return any(port.tensor == tensor for port in self.outputs)
+
+    def with_tensors(self, *changed: Tensor) -> Graph:
+        """The same graph with some tensors replaced or added."""
+        return replace(self, tensors={**self.tensors, **{t.name: t for t in changed}})
+
+    def __str__(self) -> str:
+        """One line per node, for dumps and tests."""
+        lines = [f"graph {self.name}"]
+        lines += [f"  input {p.tensor} {_describe(self.tensors[p.tensor])}" for p in self.inputs]
+        for node in self.nodes:
+            operands = ", ".join(
+                f"const{list(self.tensors[name].shape)}"
+                if self.tensors[name].data is not None
+                else name
+                for name in node.inputs
+            )
+            out = _describe(self.tensors[node.output])
+            lines.append(f"  {node.output} {out} = {node.op}({operands})")
+        lines += [f"  output {p.tensor}" for p in self.outputs]
+        return "\n".join(lines)
+
+
+def _describe(tensor: Tensor) -> str:
+    shape = "x".join(map(str, tensor.shape))
+    if tensor.quant is None or tensor.quant.axis is not None:
+        return shape
+    return f"{shape} int{tensor.quant.width}({tensor.quant.scale:.6g}, {tensor.quant.zero_point})"
+
+
+class InvalidGraph(AssertionError):
+    """A pass broke the graph: a bug of ours, never of the user's model."""
+
+
+def verify(graph: Graph) -> Graph:
+    """Returns the graph if it is well formed, else raises InvalidGraph.
+
+    Checks: every operand exists and is written before it is read, single assignment, inferred shapes
+    equal the recorded ones, constants have the shape they claim, outputs exist.
+    """
+    known = {port.tensor for port in graph.inputs}
+    known |= {name for name, tensor in graph.tensors.items() if tensor.data is not None}
+    for name, tensor in graph.tensors.items():
+        if name != tensor.name:
+            raise InvalidGraph(f"tensor {tensor.name} is filed under {name}")
+        if tensor.data is not None and tensor.data.shape != tensor.shape:
+            raise InvalidGraph(f"constant {name}: data {tensor.data.shape}, shape {tensor.shape}")
+    for node in graph.nodes:
+        missing = [name for name in node.inputs if name not in known]
+        if missing:
+            raise InvalidGraph(f"{node.label}: reads {missing[0]} before it is written")
+        if node.output in known:
+            raise InvalidGraph(f"{node.label}: writes {node.output} a second time")
+        shape = node.op.infer(tuple(graph.tensors[name].shape for name in node.inputs))
+        if shape != graph.tensors[node.output].shape:
+            recorded = graph.tensors[node.output].shape
+            raise InvalidGraph(f"{node.label}: infers {shape}, recorded {recorded}")
+        known.add(node.output)
+    for port in graph.outputs:
+        if port.tensor not in known:
+            raise InvalidGraph(f"output {port.name} is never written")
+    return graph
+
+
+def verify_quantized(graph: Graph) -> Graph:
+    """Returns the graph if it is well formed and integer only, else raises InvalidGraph."""
+    verify(graph)
+    for tensor in graph.tensors.values():
+        if tensor.quant is None:
+            raise InvalidGraph(f"{tensor.name} has no quantization grid")
+        if tensor.data is not None and not np.issubdtype(tensor.data.dtype, np.integer):
+            raise InvalidGraph(f"{tensor.name} holds {tensor.data.dtype}, not integers")
+    return graph

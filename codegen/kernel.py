@@ -1,0 +1,156 @@
+"""The kernel contract: what a variant declares so that the planner can choose, place and emit it.
+
+A kernel is a template plus pure functions of a `Layer`. The planner needs nothing else: to add a
+variant, write the template and one `Kernel` in the operator's module (docs/writing_an_operator.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from codegen.ir import Array, IntArray, Node, Tensor
+from targets.target import Core
+
+Order = Literal["ascending", "descending"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One node of a quantized graph with its tensors: what a kernel is chosen for."""
+
+    node: Node
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    core: Core
+
+    @property
+    def label(self) -> str:
+        """Name of the layer in messages."""
+        return self.node.label
+
+    @property
+    def activations(self) -> tuple[Tensor, ...]:
+        """The inputs that live in the arena."""
+        return tuple(tensor for tensor in self.inputs if tensor.data is None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """An array that a kernel reads from flash.
+
+    Attributes:
+        name: its parameter's name in the C kernel.
+        ctype: element type in C.
+        data: the values, flattened when emitted.
+        is_weight: whether it counts as weights (else as a constant) in the flash figures.
+    """
+
+    name: str
+    ctype: str
+    data: Array
+    is_weight: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in flash."""
+        return int(self.data.size) * ELEMENT_BYTES[self.ctype]
+
+
+ELEMENT_BYTES: Mapping[str, int] = {
+    "int8_t": 1,
+    "uint8_t": 1,
+    "int16_t": 2,
+    "uint16_t": 2,
+    "int32_t": 4,
+    "uint32_t": 4,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instance:
+    """A variant with its compile-time constants: one C function.
+
+    Attributes:
+        label: short text for the function's name, e.g. "25x5x64_64_k1x1".
+        params: numbers for the template; equal templates, params and parameter lists share a function.
+        constants: the arrays of this layer, in the order of the C parameters.
+    """
+
+    label: str
+    params: Mapping[str, object]
+    constants: tuple[Constant, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Footprint:
+    """Which bytes a kernel touches, event by event, in execution order.
+
+    Event s reads input bytes from `read_low[s]` up to `read_high[s]` and writes output bytes from
+    `write_low[s]` up to `write_high[s]` (ends exclusive, relative to the tensors' bases).
+
+    Attributes:
+        reads_first: whether an event has read all of its input before its first store.
+    """
+
+    read_low: IntArray
+    read_high: IntArray
+    write_low: IntArray
+    write_high: IntArray
+    reads_first: bool
+
+    def ascending_distance(self) -> int:
+        """Least `base_in - base_out` for which no event destroys a byte that is still to be read.
+
+        max over s of (write_high(s) - min of read_low(u) over u >= s, or u > s when reads come first).
+        """
+        still_read = np.minimum.accumulate(self.read_low[::-1])[::-1]
+        written = self.write_high
+        if self.reads_first:
+            still_read, written = still_read[1:], written[:-1]
+        return int((written - still_read).max()) if len(written) else _NO_LIMIT
+
+    def descending_distance(self) -> int:
+        """Least `base_out - base_in` for a kernel whose events run from the last byte to the first."""
+        still_read = np.maximum.accumulate(self.read_high[::-1])[::-1]
+        written = self.write_low
+        if self.reads_first:
+            still_read, written = still_read[1:], written[:-1]
+        return int((still_read - written).max()) if len(written) else _NO_LIMIT
+
+
+_NO_LIMIT = -(2**40)  # a single event that reads first may write anywhere
+
+
+def elementwise(size: int) -> Footprint:
+    """Byte p is written right after byte p was read, p ascending."""
+    index = np.arange(size, dtype=np.int64)
+    return Footprint(index, index + 1, index, index + 1, reads_first=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One variant of an operator.
+
+    Attributes:
+        name: "conv2d.depthwise"; unique.
+        template: file below templates/.
+        serves: whether the variant can run a layer on its core.
+        instance: compile-time constants and flash arrays of a layer.
+        cycles: predicted cycles of a layer (the planner takes the cheapest variant that serves).
+        footprints: per arena input, how it is read against the output's writes; None = must be disjoint.
+        scratch: bytes of arena that the kernel needs besides its tensors.
+        orders: the directions that the template can be rendered in.
+    """
+
+    name: str
+    template: str
+    serves: Callable[[Layer], bool]
+    instance: Callable[[Layer], Instance]
+    cycles: Callable[[Layer], float]
+    footprints: Callable[[Layer], tuple[Footprint | None, ...]]
+    scratch: Callable[[Layer], int] = lambda layer: 0
+    orders: tuple[Order, ...] = ("ascending",)

@@ -1,0 +1,47 @@
+"""Operators: this folder is the registry.
+
+Each module holds one operator class, named by its `OP`, whose `kind` is the file's name, and the
+converters of the ONNX operators that become it, in `ONNX`. Adding a file adds an operator.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from types import ModuleType
+
+from codegen.build import Converter
+from codegen.ir import Op
+
+
+def modules(package: str, path: Iterable[str]) -> tuple[ModuleType, ...]:
+    """The modules of a package, by name. One that fails to import stops the program."""
+    names = sorted(info.name for info in pkgutil.iter_modules(path))
+    return tuple(import_module(f"{package}.{name}") for name in names)
+
+
+def converters(found: Iterable[ModuleType]) -> dict[str, Converter]:
+    """The ONNX operators that modules convert; each may be claimed once."""
+    table: dict[str, Converter] = {}
+    for module in found:
+        for key, converter in module.ONNX.items():
+            if key in table:
+                raise RuntimeError(f"{module.__name__}: ONNX {key} has a converter already")
+            table[key] = converter
+    return table
+
+
+def _operators(found: Iterable[ModuleType]) -> dict[str, type[Op]]:
+    table: dict[str, type[Op]] = {}
+    for module in found:
+        kind, stem = module.OP.kind, module.__name__.rpartition(".")[2]
+        if kind != stem:
+            raise RuntimeError(f"{module.__name__}: its operator calls itself {kind}")
+        table[kind] = module.OP
+    return table
+
+
+_MODULES = modules(__name__, __path__)
+OPS: Mapping[str, type[Op]] = _operators(_MODULES)
+CONVERTERS: Mapping[str, Converter] = converters(_MODULES)

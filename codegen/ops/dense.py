@@ -1,0 +1,112 @@
+"""Fully connected layer over the last axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from codegen.build import Builder, Converter, OnnxNode, as_floats
+from codegen.ir import Array
+from codegen.ops.reshape import reshape
+from codegen.ops.transpose import transpose
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """Operands: x (1, ..., K), w (N, K), b (N,). The result, (1, ..., N), is clamped if asked."""
+
+    kind: ClassVar[str] = "dense"
+    clamp: tuple[float, float] | None = None
+
+    def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+        """The operand's shape with N in place of K."""
+        x, w, b = shapes
+        if len(w) != 2 or len(x) < 2 or x[-1] != w[1] or b != (w[0],):
+            raise ValueError(f"operand {list(x)}, weights {list(w)} and bias {list(b)} do not match")
+        return (*x[:-1], w[0])
+
+    def evaluate(self, inputs: tuple[Array, ...]) -> Array:
+        """x · wᵀ + b."""
+        x, w, b = as_floats(inputs)
+        y = x @ w.T + b
+        return y if self.clamp is None else np.clip(y, *self.clamp)
+
+
+def _gemm(node: OnnxNode, b: Builder) -> None:
+    x, w = b.read(node, 0), b.read(node, 1)
+    _refuse_dynamic(node, b, x, w)
+    if b.rank(x) != 2 or b.rank(w) != 2:
+        raise node.unsupported("both operands must be matrices")
+    if node.integer("transA", 0):
+        x = transpose(b, x, (1, 0), node.sources)
+    if not node.integer("transB", 0):
+        w = transpose(b, w, (1, 0), node.sources)
+    w = _scaled(b, w, node.real("alpha", 1.0))
+    outputs = b.shape(w)[0]
+    bias = _no_bias(node, b, outputs)
+    if node.has(2) and node.real("beta", 1.0) != 0.0:
+        bias = _scaled(b, _bias(node, b, b.read(node, 2), outputs), node.real("beta", 1.0))
+    b.write(node, b.emit(Dense(), (x, w, bias), node.sources))
+
+
+def _matmul(node: OnnxNode, b: Builder) -> None:
+    x, w = b.read(node, 0), b.read(node, 1)
+    _refuse_dynamic(node, b, x, w)
+    vector = b.rank(w) == 1
+    if vector:
+        w = reshape(b, w, (1, b.shape(w)[0]), node.sources)
+    else:
+        if any(size != 1 for size in b.shape(w)[:-2]):
+            raise node.unsupported(f"the right operand {list(b.shape(w))} is not one matrix")
+        rank = max(b.rank(x), b.rank(w))
+        x = reshape(b, x, (1,) * (rank - b.rank(x)) + b.shape(x), node.sources)
+        w = transpose(b, reshape(b, w, b.shape(w)[-2:], node.sources), (1, 0), node.sources)
+    y = b.emit(Dense(), (x, w, _no_bias(node, b, b.shape(w)[0])), node.sources)
+    b.write(node, reshape(b, y, b.shape(y)[:-1], node.sources) if vector else y)
+
+
+def _refuse_dynamic(node: OnnxNode, b: Builder, x: str, w: str) -> None:
+    if b.is_constant(w) and not b.is_constant(x):
+        return
+    if b.is_constant(x):
+        raise node.unsupported("the left operand is constant; only the right one may be")
+    hint = "attention layers multiply two activations; they are not supported"
+    raise node.unsupported("the right operand must be constant", hint)
+
+
+def _no_bias(node: OnnxNode, b: Builder, outputs: int) -> str:
+    return b.constant(np.zeros(outputs, np.float32), f"{node.label}.bias")
+
+
+def _bias(node: OnnxNode, b: Builder, name: str, outputs: int) -> str:
+    if not b.is_constant(name):
+        raise node.unsupported("the bias must be constant")
+    tensor = b.tensors[name]
+    if tensor.size == outputs:
+        return reshape(b, name, (outputs,), node.sources)
+    if tensor.size != 1 or tensor.data is None:
+        raise node.unsupported(f"a bias of shape {list(tensor.shape)} for {outputs} outputs")
+    quant = tensor.quant
+    if quant is not None and quant.axis is not None:
+        quant = replace(quant, axis=None)
+    return b.constant(np.repeat(tensor.data.reshape(-1), outputs), name, quant)
+
+
+def _scaled(b: Builder, name: str, factor: float) -> str:
+    tensor = b.tensors[name]
+    if factor == 1.0:
+        return name
+    if tensor.quant is not None and factor > 0:
+        scales = tuple(scale * factor for scale in tensor.quant.scales)
+        assert tensor.data is not None
+        return b.constant(tensor.data, name, replace(tensor.quant, scales=scales))
+    value = b.value(name)
+    assert value is not None
+    return b.constant(value.astype(np.float32) * np.float32(factor), name)
+
+
+OP = Dense
+ONNX: Mapping[str, Converter] = {"Gemm": _gemm, "MatMul": _matmul}

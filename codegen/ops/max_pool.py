@@ -1,0 +1,65 @@
+"""Maximum over sliding windows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar
+
+import numpy as np
+
+from codegen.build import Builder, Converter, OnnxNode, as_floats
+from codegen.ir import Array
+from codegen.pooling import grown, read_pool
+from codegen.spatial import Window, from_image, to_image
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """Operand: an image. Pads are top, left, bottom, right; what lies there never wins."""
+
+    kind: ClassVar[str] = "max_pool"
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+    def window(self) -> Window:
+        """The sliding window."""
+        return Window(self.kernel, self.stride, self.pads, self.dilation)
+
+    def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+        """(1, rows, columns, C)."""
+        n, height, width, channels = shapes[0]
+        return (n, *self.window().positions(height, width), channels)
+
+    def evaluate(self, inputs: tuple[Array, ...]) -> Array:
+        """The largest element of every window."""
+        (x,) = as_floats(inputs)
+        y = np.full((x.shape[0], *self.infer(((1, *x.shape[1:]),))[1:]), -np.inf, np.float32)
+        for _, _, seen in self.window().shifts(x, -inf):
+            np.maximum(y, seen, out=y)
+        return y
+
+
+def _max_pool(node: OnnxNode, b: Builder) -> None:
+    if len(node.outputs) > 1 and node.outputs[1]:
+        raise node.unsupported("the indices of maxima are not supported")
+    x = b.read(node, 0)
+    image = to_image(node, b, x)
+    window = grown(*read_pool(node, b, image))
+    op = MaxPool(window.kernel, window.stride, window.pads, window.dilation)
+    b.write(node, from_image(node, b, b.emit(op, (image,), node.sources), b.rank(x)))
+
+
+def _global(node: OnnxNode, b: Builder) -> None:
+    x = b.read(node, 0)
+    image = to_image(node, b, x)
+    _, height, width, _ = b.shape(image)
+    y = b.emit(MaxPool((height, width)), (image,), node.sources)
+    b.write(node, from_image(node, b, y, b.rank(x)))
+
+
+OP = MaxPool
+ONNX: Mapping[str, Converter] = {"GlobalMaxPool": _global, "MaxPool": _max_pool}

@@ -1,0 +1,81 @@
+"""A regular part of a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from codegen.build import Builder, Converter, OnnxNode
+from codegen.ir import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """For every axis: the first index, how many elements, and the step between them (from 1 on)."""
+
+    kind: ClassVar[str] = "slice"
+    begins: tuple[int, ...]
+    sizes: tuple[int, ...]
+    steps: tuple[int, ...]
+
+    def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+        """The sizes."""
+        (shape,) = shapes
+        parts = zip(shape, self.begins, self.sizes, self.steps, strict=True)
+        if any(b < 0 or n < 1 or s < 1 or b + (n - 1) * s >= size for size, b, n, s in parts):
+            raise ValueError(f"{self} leaves {list(shape)} or is empty")
+        return self.sizes
+
+    def evaluate(self, inputs: tuple[Array, ...]) -> Array:
+        """The part, of every sample."""
+        parts = zip(self.begins[1:], self.sizes[1:], self.steps[1:], strict=True)
+        index = tuple(slice(b, b + (n - 1) * s + 1, s) for b, n, s in parts)
+        return np.ascontiguousarray(inputs[0][(slice(None), *index)])
+
+
+def _slice(node: OnnxNode, b: Builder) -> None:
+    x = b.read(node, 0)
+    starts, ends = b.integers(node, "starts", 1), b.integers(node, "ends", 2)
+    if starts is None or ends is None:
+        raise node.unsupported("starts and ends are missing")
+    axes = b.integers(node, "axes", 3) or tuple(range(len(starts)))
+    steps = b.integers(node, "steps", 4) or (1,) * len(starts)
+    if min(steps, default=1) < 1:
+        raise node.unsupported("steps below 1 are not supported")
+    spans = [range(size) for size in b.shape(x)]
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        spans[axis] = spans[axis][slice(start, end, step)]
+    op = Slice(
+        tuple(span.start for span in spans),
+        tuple(len(span) for span in spans),
+        tuple(span.step for span in spans),
+    )
+    b.write(node, b.emit(op, (x,), node.sources))
+
+
+def _split(node: OnnxNode, b: Builder) -> None:
+    x = b.read(node, 0)
+    shape = b.shape(x)
+    axis = node.integer("axis", 0) % len(shape)
+    whole, parts = shape[axis], len(node.outputs)
+    sizes = b.integers(node, "split", 1)
+    if sizes is None:
+        each = -(-whole // parts)
+        sizes = (*(each,) * (parts - 1), whole - each * (parts - 1))
+    if len(sizes) != parts or sum(sizes) != whole:
+        raise node.unsupported(f"parts of {list(sizes)} do not make {whole}")
+    begin = 0
+    for output, size in zip(node.outputs, sizes, strict=True):
+        begins = tuple(begin if i == axis else 0 for i in range(len(shape)))
+        extents = tuple(size if i == axis else s for i, s in enumerate(shape))
+        op = Slice(begins, extents, (1,) * len(shape))
+        if output:
+            b.set(output, b.emit(op, (x,), node.sources))
+        begin += size
+
+
+OP = Slice
+ONNX: Mapping[str, Converter] = {"Slice": _slice, "Split": _split}

@@ -1,0 +1,340 @@
+"""Quantized graph -> Plan: kernels, byte offsets and instances. Everything the C will say.
+
+The flow is `make`: aliases, steps with their kernels, lifetimes, legal overlaps, placement, scratch.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from codegen.arena import Buffer, Overlap, Placement, Problem, place
+from codegen.ir import Graph
+from codegen.kernel import Instance, Kernel, Layer, Order
+from codegen.ops import KERNELS
+from targets.errors import UnsupportedModel, UsageError
+from targets.target import Core
+
+Objective = Literal["speed", "sram", "flash", "balanced"]
+ALIGNMENT = 4  # word loads of kernels, and the arena itself
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in the arena: bytes `offset` up to `offset + size`, from step `first` to step `last`."""
+
+    name: str
+    offset: int
+    size: int
+    first: int
+    last: int
+
+    @property
+    def end(self) -> int:
+        """First byte after the slot."""
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One kernel call.
+
+    Attributes:
+        name: the layer's label, made unique within the network.
+        inputs: the slots of its arena inputs, in order.
+        function: index into `Plan.functions`.
+    """
+
+    index: int
+    name: str
+    layer: Layer
+    kernel: Kernel
+    instance: Instance
+    order: Order
+    inputs: tuple[Slot, ...]
+    output: Slot
+    scratch: Slot | None
+    function: int
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of weights in flash."""
+        return sum(c.bytes for c in self.instance.constants if c.is_weight)
+
+    @property
+    def constant_bytes(self) -> int:
+        """Bytes of biases, multipliers and tables in flash."""
+        return sum(c.bytes for c in self.instance.constants if not c.is_weight)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of the step's own tensors, overlaps counted once."""
+        total, reached = 0, 0
+        for slot in sorted({*self.inputs, self.output}, key=lambda s: s.offset):
+            total += max(0, slot.end - max(slot.offset, reached))
+            reached = max(reached, slot.end)
+        return total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Function:
+    """A C function: one kernel variant with its constants, shared by the steps that need exactly it."""
+
+    name: str
+    kernel: Kernel
+    order: Order
+    instance: Instance
+    inputs: int
+    has_scratch: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """A network ready to be written as C.
+
+    Attributes:
+        slots: place of every tensor that has one; aliases (reshaped tensors) share their root's slot.
+        arena: bytes up to the end of the highest tensor.
+        size: bytes of the arena with scratch: what the caller provides.
+        bound: bytes that no placement of the tensors can go below.
+    """
+
+    graph: Graph
+    core: Core
+    steps: tuple[Step, ...]
+    functions: tuple[Function, ...]
+    slots: Mapping[str, Slot]
+    arena: int
+    size: int
+    bound: int
+
+    @property
+    def scratch(self) -> int:
+        """Bytes that kernels' scratch adds to the arena."""
+        return self.size - self.arena
+
+    def input_is_consumed(self, tensor: str) -> bool:
+        """Whether inference overwrites a network input."""
+        mine = self.slots[tensor]
+        others = (s for s in self.slots.values() if s.name != mine.name)
+        return any(s.offset < mine.end and mine.offset < s.end for s in others)
+
+
+def make(
+    graph: Graph,
+    core: Core,
+    objective: Objective = "balanced",
+    overrides: Mapping[str, str] | None = None,
+) -> Plan:
+    """The plan of a quantized graph for a core.
+
+    Args:
+        graph: a quantized graph.
+        core: what the kernels may use.
+        objective: what to save where variants differ.
+        overrides: kernel variant by layer name, from a recipe.
+    """
+    roots = _aliases(graph)
+    layers = [
+        Layer(node, tuple(graph.tensors[i] for i in node.inputs), graph.tensors[node.output], core)
+        for node in graph.nodes
+        if node.op.kind != "reshape"
+    ]
+    names = _layer_names(layers)
+    wanted = _checked_overrides(names, overrides or {})
+    kernels = [
+        choose(layer, objective, wanted.get(name))
+        for layer, name in zip(layers, names, strict=True)
+    ]
+    buffers = _lifetimes(graph, layers, roots)
+    problem = Problem(buffers, _overlaps(graph, layers, kernels, buffers, roots), ALIGNMENT)
+    placement = place(problem)
+    slots = {
+        b.name: Slot(b.name, placement.bases[b.name], b.size, b.first, b.last) for b in buffers
+    }
+    scratch = _place_scratch(layers, kernels, tuple(slots.values()))
+    steps, functions = _steps(graph.name, names, layers, kernels, slots, scratch, roots)
+    top = max([placement.size, *(s.end for s in scratch if s is not None)])
+    return Plan(
+        graph=graph,
+        core=core,
+        steps=steps,
+        functions=functions,
+        slots={name: slots[root] for name, root in roots.items()},
+        arena=placement.size,
+        size=-(-top // ALIGNMENT) * ALIGNMENT,
+        bound=_rounded_bound(placement),
+    )
+
+
+def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None = None) -> Kernel:
+    """The cheapest variant that serves a layer, or the one that a recipe wants.
+
+    "sram" saves scratch first; the others save cycles (portable kernels differ little in flash).
+    """
+    variants = KERNELS[layer.node.op.kind]
+    serving = [k for k in variants if k.serves(layer) and wanted in (None, k.name)]
+    if not serving and wanted:
+        able = ", ".join(k.name for k in variants if k.serves(layer))
+        raise UsageError(
+            f"recipe: layer {layer.label!r} cannot run kernel {wanted!r}", hint=f"able: {able}"
+        )
+    if not serving:
+        raise UnsupportedModel(
+            f"{layer.label}: no {layer.node.op.kind} kernel serves this layer", node=layer.label
+        )
+    if objective == "sram":
+        return min(serving, key=lambda kernel: (kernel.scratch(layer), kernel.cycles(layer)))
+    return min(serving, key=lambda kernel: kernel.cycles(layer))
+
+
+def _layer_names(layers: list[Layer]) -> list[str]:
+    """Labels made unique: the second layer of an ONNX node is called "node#2"."""
+    seen: dict[str, int] = {}
+    names = []
+    for layer in layers:
+        seen[layer.label] = seen.get(layer.label, 0) + 1
+        number = seen[layer.label]
+        names.append(layer.label if number == 1 else f"{layer.label}#{number}")
+    return names
+
+
+def _checked_overrides(names: list[str], overrides: Mapping[str, str]) -> Mapping[str, str]:
+    for name in overrides:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {close[0]!r}?" if close else "see the layers of recipe.toml"
+            raise UsageError(f"recipe: the model has no layer {name!r}", hint=hint)
+    return overrides
+
+
+def _rounded_bound(placement: Placement) -> int:
+    return min(placement.bound, placement.size)
+
+
+def _aliases(graph: Graph) -> dict[str, str]:
+    """Root of every activation: reshaping moves no byte, so its output is its input."""
+    roots = {port.tensor: port.tensor for port in graph.inputs}
+    for node in graph.nodes:
+        is_alias = node.op.kind == "reshape"
+        roots[node.output] = roots[node.inputs[0]] if is_alias else node.output
+    return roots
+
+
+def _lifetimes(
+    graph: Graph, layers: list[Layer], roots: Mapping[str, str]
+) -> tuple[Buffer, ...]:
+    last_step = max(len(layers) - 1, 0)
+    first = {roots[port.tensor]: 0 for port in graph.inputs}
+    last = dict.fromkeys(first, 0)
+    for index, layer in enumerate(layers):
+        for tensor in layer.activations:
+            last[roots[tensor.name]] = index
+        first[layer.output.name] = last[layer.output.name] = index
+    last |= {roots[port.tensor]: last_step for port in graph.outputs}
+    return tuple(
+        Buffer(name, graph.tensors[name].size, first[name], last[name]) for name in first
+    )
+
+
+def _overlaps(
+    graph: Graph,
+    layers: list[Layer],
+    kernels: list[Kernel],
+    buffers: tuple[Buffer, ...],
+    roots: Mapping[str, str],
+) -> tuple[Overlap, ...]:
+    """What each kernel's footprints allow between a dying input and the output."""
+    lives = {buffer.name: buffer for buffer in buffers}
+    found = []
+    for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
+        born = lives[layer.output.name]
+        distances: dict[str, int | None] = {}
+        for tensor, footprint in zip(layer.activations, kernel.footprints(layer), strict=True):
+            root = roots[tensor.name]
+            if lives[root].last != index:
+                continue
+            if footprint is None or (root in distances and distances[root] is None):
+                distances[root] = None
+                continue
+            limit = -max(born.size, lives[root].size)  # beyond it the two are disjoint anyway
+            distance = max(footprint.ascending_distance(), limit)
+            distances[root] = max(distance, distances.get(root) or limit)
+        found += [Overlap(r, born.name, ascending=d) for r, d in distances.items() if d is not None]
+    outputs = {roots[port.tensor] for port in graph.outputs}
+    return tuple(overlap for overlap in found if overlap.dying not in outputs)
+
+
+def _place_scratch(
+    layers: list[Layer], kernels: list[Kernel], slots: tuple[Slot, ...]
+) -> list[Slot | None]:
+    """Scratch of each step: the lowest gap between the tensors that live at it."""
+    placed: list[Slot | None] = []
+    for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
+        size = kernel.scratch(layer)
+        if size == 0:
+            placed.append(None)
+            continue
+        offset = 0
+        for slot in sorted(slots, key=lambda s: s.offset):
+            if slot.first <= index <= slot.last and offset + size > slot.offset:
+                offset = max(offset, -(-slot.end // ALIGNMENT) * ALIGNMENT)
+        placed.append(Slot(f"scratch{index}", offset, size, index, index))
+    return placed
+
+
+def _steps(
+    prefix: str,
+    names: list[str],
+    layers: list[Layer],
+    kernels: list[Kernel],
+    slots: Mapping[str, Slot],
+    scratch: list[Slot | None],
+    roots: Mapping[str, str],
+) -> tuple[tuple[Step, ...], tuple[Function, ...]]:
+    functions: dict[tuple[object, ...], Function] = {}
+    indices: dict[tuple[object, ...], int] = {}
+    steps = []
+    for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
+        instance = kernel.instance(layer)
+        inputs = tuple(slots[roots[tensor.name]] for tensor in layer.activations)
+        order: Order = "ascending"
+        key = (
+            kernel.template,
+            order,
+            tuple(sorted((k, repr(v)) for k, v in instance.params.items())),
+            tuple((c.name, c.ctype) for c in instance.constants),
+            len(inputs),
+        )
+        if key not in functions:
+            taken = {function.name for function in functions.values()}
+            name = _unique(f"{prefix}_{layer.node.op.kind}_{instance.label}", taken)
+            indices[key] = len(functions)
+            has_scratch = scratch[index] is not None
+            functions[key] = Function(name, kernel, order, instance, len(inputs), has_scratch)
+        steps.append(
+            Step(
+                index=index,
+                name=names[index],
+                layer=layer,
+                kernel=kernel,
+                instance=instance,
+                order=order,
+                inputs=inputs,
+                output=slots[layer.output.name],
+                scratch=scratch[index],
+                function=indices[key],
+            )
+        )
+    return tuple(steps), tuple(functions.values())
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name}_{number}" in taken:
+        number += 1
+    return f"{name}_{number}"

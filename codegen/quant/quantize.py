@@ -1,0 +1,240 @@
+"""Float graph -> quantized graph: a grid for every tensor, integers for every constant.
+
+Rules (docs/quantization.md):
+
+1. A grid that the model brought along is kept, never re-estimated.
+2. Operators that only move or select values keep their input's grid; a different grid that the model
+   asks for becomes an identity `Lookup` (a table from one grid to the other).
+3. Softmax gives 1/256, -128; sigmoid 1/256, -128; tanh 1/128, 0: their exact ranges.
+4. Other activations get an asymmetric grid over their calibrated range.
+5. Weights are symmetric per output channel, largest magnitude at 127; biases have the scale s_x * s_w.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from codegen.ir import Array, Graph, Node, Quant, Tensor, per_tensor, verify_quantized
+from codegen.ops.add import Add
+from codegen.ops.lookup import Lookup
+from codegen.quant.calibrate import Range
+from targets.errors import UnsupportedModel
+
+SAME_GRID = frozenset({"reshape", "transpose", "slice", "pad", "max_pool", "resize", "concat"})
+FIXED_GRIDS = {
+    "softmax": per_tensor(1 / 256, -128),
+    "sigmoid": per_tensor(1 / 256, -128),
+    "hard_sigmoid": per_tensor(1 / 256, -128),
+    "tanh": per_tensor(1 / 128, 0),
+}
+WEIGHT_LIMIT = 127
+BIAS_LIMIT = 2**30  # leaves the accumulator room above the bias
+IMPORTED_ADD_BITS = 21
+
+
+def activation_grid(values: Range) -> Quant:
+    """Asymmetric int8 grid over a range: scale = (high - low) / 255, 0 exactly representable."""
+    low, high = min(values.low, 0.0), max(values.high, 0.0)
+    scale = (high - low) / 255 or 1.0
+    return per_tensor(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+
+
+def quantize(graph: Graph, found: Mapping[str, Range], imported: bool) -> Graph:
+    """The quantized graph.
+
+    Args:
+        graph: a float graph; tensors may carry grids of their own.
+        found: calibrated ranges of activations; those with a grid of their own need none.
+        imported: the model arrived quantized, so additions keep more bits to follow its float arithmetic.
+
+    Raises:
+        UnsupportedModel: an activation has neither a grid nor a range.
+    """
+    grids = _activation_grids(graph, found)
+    builder = _Rewriter(graph, grids, imported)
+    for node in graph.nodes:
+        builder.add(node)
+    return verify_quantized(builder.finish())
+
+
+def _activation_grids(graph: Graph, found: Mapping[str, Range]) -> dict[str, Quant]:
+    grids = {n: t.quant for n, t in graph.tensors.items() if t.quant and t.data is None}
+    for node in reversed(graph.nodes):  # rule 2, backwards: a producer may write the final grid at once
+        source = node.inputs[0]
+        if node.op.kind not in SAME_GRID or node.output not in grids:
+            continue
+        for source in node.inputs:
+            if source not in grids and len(graph.consumers(source)) == 1:
+                grids[source] = grids[node.output]
+    for port in graph.inputs:
+        if port.tensor not in grids:
+            grids[port.tensor] = _calibrated(graph, port.tensor, found)
+    _share_concat_grids(graph, found, grids)
+    for node in graph.nodes:
+        if node.output in grids:
+            continue
+        fixed = FIXED_GRIDS.get(getattr(node.op, "function", node.op.kind))
+        if node.op.kind in SAME_GRID and node.inputs[0] in grids:
+            grids[node.output] = grids[node.inputs[0]]
+        else:
+            grids[node.output] = fixed or _calibrated(graph, node.output, found)
+    return grids
+
+
+def _share_concat_grids(
+    graph: Graph, found: Mapping[str, Range], grids: dict[str, Quant]
+) -> None:
+    """Lets the producers of a concatenation write its grid themselves where nobody else reads them."""
+    for node in graph.nodes:
+        if node.op.kind != "concat":
+            continue
+        grid = grids.setdefault(node.output, _calibrated(graph, node.output, found))
+        for source in node.inputs:
+            producer = graph.producer(source)
+            follows = producer is not None and producer.op.kind in SAME_GRID
+            if len(graph.consumers(source)) == 1 and not follows:
+                grids.setdefault(source, grid)
+
+
+def _calibrated(graph: Graph, name: str, found: Mapping[str, Range]) -> Quant:
+    if name in found:
+        return activation_grid(found[name])
+    node = graph.producer(name)
+    label = node.label if node else name
+    raise UnsupportedModel(
+        f"{label}: the model gives its output no quantization grid",
+        hint="pass calibration data: --calib FILE.npz",
+        node=label,
+    )
+
+
+@dataclass
+class _Rewriter:
+    """Rebuilds a graph node by node on the chosen grids."""
+
+    graph: Graph
+    grids: Mapping[str, Quant]
+    imported: bool
+
+    def __post_init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.nodes: list[Node] = []
+        for port in self.graph.inputs:
+            self._define(port.tensor)
+
+    def finish(self) -> Graph:
+        return replace(self.graph, tensors=self.tensors, nodes=tuple(self.nodes))
+
+    def add(self, node: Node) -> None:
+        if node.op.kind in SAME_GRID:
+            inputs = tuple(self._regridded(node, name) for name in node.inputs)
+        elif node.op.kind in ("conv2d", "dense"):
+            inputs = (node.inputs[0], *self._weights(node))
+        else:
+            inputs = tuple(self._operand(name) for name in node.inputs)
+        op = node.op
+        if isinstance(op, Add) and self.imported:
+            op = replace(op, bits=IMPORTED_ADD_BITS)
+        self._define(node.output)
+        self.nodes.append(replace(node, op=op, inputs=inputs))
+
+    def _define(self, name: str) -> None:
+        tensor = self.graph.tensors[name]
+        self.tensors[name] = Tensor(name, tensor.shape, self.grids[name])
+
+    def _regridded(self, node: Node, name: str) -> str:
+        """The operand on the grid of the node's output."""
+        wanted = self.grids[node.output]
+        if self.grids[name] == wanted:
+            return name
+        moved = f"{name}.to.{node.output}"
+        if moved not in self.tensors:
+            self.tensors[moved] = Tensor(moved, self.graph.tensors[name].shape, wanted)
+            self.nodes.append(Node(Lookup("identity"), (name,), moved, node.sources))
+        return moved
+
+    def _operand(self, name: str) -> str:
+        """An arena tensor as it is, a constant operand as int8."""
+        tensor = self.graph.tensors[name]
+        if tensor.data is not None and name not in self.tensors:
+            self.tensors[name] = tensor if tensor.quant else _quantized_constant(tensor)
+        return name
+
+    def _weights(self, node: Node) -> tuple[str, str]:
+        """Integer weights and bias of a convolution or dense layer, under names of their own."""
+        x, w, b = (self.graph.tensors[name] for name in node.inputs)
+        input_scale = self.grids[x.name].scale
+        bias_real = _real(b)
+        weights = w if w.quant else _quantized_weights(w, bias_real, input_scale)
+        weights = replace(weights, name=f"{node.output}.weights", quant=_per_channel(weights))
+        assert weights.quant is not None
+        scales = input_scale * np.array(weights.quant.scales)
+        bias = np.rint(bias_real / scales)
+        if np.abs(bias).max(initial=0) > 2**31 - 1:
+            raise UnsupportedModel(
+                f"{node.label}: a bias of {np.abs(bias).max():.0f} steps does not fit 32 bits",
+                hint="the scales of input and weights are too small for this bias",
+                node=node.label,
+            )
+        grid = Quant(tuple(scales.tolist()), (0,) * len(scales), 0, 32)
+        name = f"{node.output}.bias"
+        self.tensors[weights.name] = weights
+        self.tensors[name] = Tensor(name, b.shape, grid, bias.astype(np.int32))
+        return weights.name, name
+
+
+def _real(tensor: Tensor) -> Array:
+    """Real values of a constant, float64."""
+    assert tensor.data is not None
+    if tensor.quant is None:
+        return tensor.data.astype(np.float64)
+    scales = np.array(tensor.quant.scales)
+    zeros = np.array(tensor.quant.zero_points)
+    if tensor.quant.axis is not None:
+        along = [1] * tensor.data.ndim
+        along[tensor.quant.axis] = -1
+        scales, zeros = scales.reshape(along), zeros.reshape(along)
+    real: Array = (tensor.data.astype(np.float64) - zeros) * scales
+    return real
+
+
+def _quantized_weights(tensor: Tensor, bias: Array, input_scale: float) -> Tensor:
+    """Symmetric int8 per output channel (axis 0).
+
+    A channel whose weights are so small that its bias would not fit gets a coarser scale.
+    """
+    assert tensor.data is not None
+    w = tensor.data.astype(np.float64)
+    largest = np.abs(w).reshape(len(w), -1).max(axis=1)
+    scales = np.maximum(largest / WEIGHT_LIMIT, np.abs(bias) / (BIAS_LIMIT * input_scale))
+    scales[scales == 0] = 1.0
+    along = scales.reshape(-1, *[1] * (w.ndim - 1))
+    stored = np.clip(np.rint(w / along), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
+    grid = Quant(tuple(scales.tolist()), (0,) * len(scales), 0, 8)
+    return replace(tensor, quant=grid, data=stored)
+
+
+def _per_channel(weights: Tensor) -> Quant:
+    """The grid of weights with one scale per output channel, whatever the model wrote."""
+    assert weights.quant is not None
+    if weights.quant.axis == 0:
+        return weights.quant
+    channels = weights.shape[0]
+    return replace(
+        weights.quant,
+        scales=weights.quant.scales * channels,
+        zero_points=weights.quant.zero_points * channels,
+        axis=0,
+    )
+
+
+def _quantized_constant(tensor: Tensor) -> Tensor:
+    """A constant operand of an elementwise operator on an int8 grid of its own."""
+    assert tensor.data is not None
+    values = tensor.data.astype(np.float64)
+    grid = activation_grid(Range(float(values.min()), float(values.max())))
+    stored = np.clip(np.rint(values / grid.scale) + grid.zero_point, -128, 127)
+    return replace(tensor, quant=grid, data=stored.astype(np.int8))

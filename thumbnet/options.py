@@ -1,0 +1,60 @@
+"""What the user asked for, as plain frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Accuracy = Literal["host", "emulator", "none"]
+Objective = Literal["speed", "sram", "flash", "balanced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Upper limits in bytes and cycles; None = no limit."""
+
+    sram: int | None = None
+    flash: int | None = None
+    cycles: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """Options of `generate` and `run` that shape the C project.
+
+    Attributes:
+        target: name of a target, or the path of a user's TOML.
+        calib: calibration data (`FILE.npz[:key]`), "random", or None to take it from `data`.
+        method: how calibration turns values into ranges.
+        shapes: shapes of inputs with dynamic dimensions.
+    """
+
+    target: str = "generic-m4"
+    calib: str | None = None
+    data: str | None = None
+    method: Literal["minmax", "percentile", "mse"] | None = None
+    weights: Literal["int8"] = "int8"
+    optimize: Objective = "balanced"
+    recipe: Path | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    simplify: bool = False
+    name: str | None = None
+    calib_samples: int = 256
+    seed: int = 0
+    budget: Budget = field(default_factory=Budget)
+    dump: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """Options of `emulate` and `run` that shape the check."""
+
+    data: str | None = None
+    metric: str | None = None
+    accuracy: Accuracy = "host"
+    max_samples: int = 20
+    toolchain: Literal["auto", "gcc", "zig"] = "auto"
+    profile: bool = True
+    seed: int = 0

@@ -1,0 +1,75 @@
+"""A generated project on disk: written whole or not at all, read back with clear errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from targets.errors import UsageError
+from targets.machine import ModelImage
+
+MANIFEST = "manifest.json"
+REFERENCE = "reference.npz"
+SCHEMA_VERSION = 1
+
+
+def write(folder: Path, files: Mapping[str, bytes], overwrite: bool = True) -> None:
+    """Writes a project: into a temporary folder beside it, then moved in whole.
+
+    A folder that holds anything but an earlier project of ours is never replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", hint="choose another folder with -o")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise UsageError(
+            f"{folder} is not empty and is no thumbnet project",
+            hint="choose another folder with -o",
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".thumbnet-") as staging:
+        fresh = Path(staging) / "new"
+        fresh.mkdir()
+        for name, content in files.items():
+            (fresh / name).write_bytes(content)
+        if folder.exists():
+            os.replace(folder, Path(staging) / "old")
+        os.replace(fresh, folder)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a project."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UsageError(
+            f"{folder} is no thumbnet project: it has no {MANIFEST}",
+            hint=f"make one with: thumbnet generate MODEL -o {folder}",
+        )
+    try:
+        manifest = json.loads(path.read_text())
+        if manifest["schema_version"] != SCHEMA_VERSION:
+            raise UsageError(f"{path}: written by another version", hint="generate it again")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: damaged ({error})", hint="generate the project again") from error
+    found: dict[str, Any] = manifest
+    return found
+
+
+def image(manifest: Mapping[str, Any]) -> ModelImage:
+    """What a machine must know of the firmware."""
+    return ModelImage(
+        name=manifest["model"],
+        steps=len(manifest["layers"]),
+        inputs=tuple(port["size"] for port in manifest["inputs"]),
+        outputs=tuple(port["size"] for port in manifest["outputs"]),
+        arena_size=manifest["arena_size"],
+    )
+
+
+def remove(folder: Path) -> None:
+    """Deletes a folder that we made."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,215 @@
+"""Results as tables for people: stdout; progress bars: stderr, on a terminal only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from thumbnet.compiler import silent
+
+out = Console(highlight=False)
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """A function that starts progress bars: (text, total) -> advance(done)."""
+    errors = Console(stderr=True)
+    if quiet or not errors.is_terminal:
+        yield silent
+        return
+    columns = (
+        TextColumn("{task.description:>16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as bars:
+
+        def start(text: str, total: int) -> Callable[[int], None]:
+            task = bars.add_task(text, total=total)
+            return lambda done: bars.advance(task, done)
+
+        yield start
+
+
+def generated(found: dict[str, Any], folder: Path) -> None:
+    """What `generate` wrote."""
+    _title(found)
+    _print_layers(found["layers"], with_cycles=False)
+    _memory(found)
+    out.print(f"wrote {folder}/ - next: thumbnet build {folder}, thumbnet emulate {folder}")
+
+
+def built(found: dict[str, Any]) -> None:
+    """What `build` made."""
+    flash = found["flash"]
+    out.print(f"[bold]{found['model']}[/] for {found['target']}, {found['toolchain']}")
+    out.print(f"code {flash['code']:,} B, weights and constants {flash['read_only']:,} B")
+    out.print(f"wrote {found['elf']}", soft_wrap=True)
+
+
+def checked(found: dict[str, Any]) -> None:
+    """What `emulate` and `run` found."""
+    _title(found)
+    _print_layers(found["layers"], with_cycles=found["cycles"] is not None)
+    _memory(found)
+    if found["cycles"] is not None:
+        _fact("Inference", f"{found['instructions']:,} instructions, {found['cycles']:,} cycles "
+              f"({found['cycles_model']}), {found['latency_ms']:.2f} ms at "
+              f"{found['clock_hz'] / 1e6:g} MHz without wait states")
+    _accuracy(found)
+    _verdict(found)
+
+
+def inspection(found: dict[str, Any]) -> None:
+    """What `inspect` found."""
+    _title(found)
+    for kind in ("inputs", "outputs"):
+        for port in found[kind]:
+            shape = "x".join(map(str, port["onnx_shape"]))
+            _fact(kind[:-1].capitalize(), f"{_plain(port['name'])} {shape}")
+    _print_layers(found["layers"], with_cycles=False)
+    _memory(found)
+    table = Table("target", "fits", "RAM", "flash", box=None, pad_edge=False)
+    for board in found["boards"]:
+        verdict = Text("yes", "green") if board["fits"] else Text("no", "red")
+        shares = (f"{board[key]:.0%}" for key in ("ram_share", "flash_share"))
+        table.add_row(board["target"], verdict, *shares)
+    out.print(table)
+
+
+def boards(found: dict[str, Any]) -> None:
+    """The targets."""
+    table = Table("name", "core", "MHz", "flash", "RAM", "description", box=None, pad_edge=False)
+    for board in found["boards"]:
+        table.add_row(
+            board["name"],
+            board["core"],
+            f"{board['clock_hz'] / 1e6:g}",
+            _kib(board["flash"]),
+            _kib(board["ram"]),
+            board["description"],
+        )
+    out.print(table)
+
+
+def operators(found: dict[str, Any]) -> None:
+    """What can be compiled."""
+    out.print("[bold]ONNX operators[/]")
+    out.print(", ".join(found["onnx"]))
+    out.print("\n[bold]Kernels[/]")
+    for kind, kernels in found["kernels"].items():
+        out.print(f"  {kind:14} {', '.join(kernels) or 'no code: an alias'}")
+
+
+def doctor(found: dict[str, Any]) -> None:
+    """What is installed."""
+    out.print(f"Python {found['python']} on {found['system']}")
+    table = Table("what", "version", box=None, pad_edge=False)
+    groups = (found["packages"], found["optional"], found["compilers"])
+    for name, version in ((n, v) for group in groups for n, v in group.items()):
+        missing = "not installed (optional)" if name in found["optional"] else "missing"
+        table.add_row(name, version or Text(missing, "yellow"))
+    out.print(table)
+    _fact("Host compiler", found["host_compiler"])
+    _fact("Emulator", "works" if found["emulator"] else "does not load")
+    out.print(Text("all well", "green") if found["ok"] else Text("something is missing", "red"))
+
+
+def _title(found: dict[str, Any]) -> None:
+    parts = [f"[bold]{found['model']}[/]"]
+    if "target" in found:
+        parts.append(f"for {found['target']}")
+    if found.get("toolchain"):
+        parts.append(f"({found['toolchain']})")
+    out.print(" ".join(parts), f"- {found['macs']:,} MACs, {found['params']:,} parameters")
+
+
+def _print_layers(layers: list[dict[str, Any]], with_cycles: bool) -> None:
+    headings = ["layer", "kernel", "output", "MACs", "weights B", "arena B"]
+    table = Table(box=None, pad_edge=False)
+    for heading in [*headings, *(["instructions", "cycles", "share"] if with_cycles else [])]:
+        left = heading in ("layer", "kernel", "output")
+        table.add_column(heading, justify="left" if left else "right", overflow="ellipsis",
+                         no_wrap=True, max_width=34 if heading == "layer" else None)
+    total = sum(layer["cycles"] for layer in layers) if with_cycles else 0
+    for layer in layers:
+        cells = [
+            _plain(layer["name"]),
+            layer["kernel"],
+            "x".join(map(str, layer["output_shape"][1:])),
+            f"{layer['macs']:,}" if layer["macs"] else "",
+            f"{layer['weight_bytes']:,}" if layer["weight_bytes"] else "",
+            f"{layer['arena_bytes']:,}",
+        ]
+        if with_cycles:
+            share = layer["cycles"] / total if total else 0
+            cells += [f"{layer['instructions']:,}", f"{layer['cycles']:,}", f"{share:.1%}"]
+        table.add_row(*(Text(cell) for cell in cells))
+    out.print(table)
+
+
+def _memory(found: dict[str, Any]) -> None:
+    sram, flash = found["sram"], found["flash"]
+    gap = sram["arena"] - sram["arena_bound"]
+    proof = "proved minimal" if gap == 0 else f"at most {gap:,} B above the minimum"
+    parts = [f"arena {sram['arena']:,} ({proof})", f"scratch {sram['scratch']:,}"]
+    if "stack" in sram:
+        parts.append(f"stack {sram['stack']:,}")
+    total = f" = {sram['total']:,} B" if "total" in sram else " B"
+    _fact("SRAM", " + ".join(parts) + total)
+    parts = [f"weights {flash['weights']:,}", f"constants {flash['constants']:,}"]
+    if flash["code"] is not None:
+        parts.append(f"code {flash['code']:,}")
+    total = f" = {flash['total']:,} B" if "total" in flash else " B"
+    _fact("Flash", " + ".join(parts) + total)
+
+
+def _accuracy(found: dict[str, Any]) -> None:
+    accuracy = found["accuracy"]
+    if accuracy is None:
+        return
+    texts = [f"device {_score(accuracy['metric'], accuracy['device'])}"]
+    if accuracy["float"] is not None:
+        texts.insert(0, f"float {_score(accuracy['metric'], accuracy['float'])}")
+    _fact("Accuracy", f"{', '.join(texts)} ({accuracy['metric']}, {accuracy['samples']:,} samples)")
+
+
+def _verdict(found: dict[str, Any]) -> None:
+    wrong, host = found["mismatched_bytes"], found["host"]
+    where = f"in {found['samples']:,} samples on the emulated core"
+    if host is not None:
+        wrong += host["mismatched_bytes"]
+        where += f" and {host['samples']:,} on the host"
+    text = Text(f"{wrong:,} mismatched bytes", "bold green" if wrong == 0 else "bold red")
+    out.print(text.append(f" {where}, against the NumPy reference", "default"))
+    first = found["first_mismatch"]
+    if first is not None:
+        out.print(
+            f"first: sample {first['sample']}, output {first['output']}, element "
+            f"{first['element']}: expected {first['expected']}, found {first['found']}"
+        )
+
+
+def _score(metric: str, value: float) -> str:
+    return f"{value:.2%}" if metric == "top1" else f"{value:.4f}"
+
+
+def _fact(name: str, text: str) -> None:
+    out.print(Text(f"{name:10} ", "bold").append(text, "not bold"), soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """A model's string without control characters: it must not drive the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _kib(size: int) -> str:
+    return f"{size // 1024:,} KiB"

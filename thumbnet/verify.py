@@ -1,0 +1,282 @@
+"""C project -> proof: build it, run it in the emulator and on the host, compare every byte."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codegen import data, execute, graph_file, metrics, reference
+from codegen.ir import Array, Graph
+from emulator import CortexM, EmulatedModel
+from emulator.host import HostModel
+from targets import sizes, toolchain
+from targets.errors import UsageError
+from targets.machine import Inference, ModelImage
+from targets.target import Target
+from targets.target import load as load_target
+from thumbnet import project
+from thumbnet.compiler import Progress, silent
+from thumbnet.options import RunOptions
+
+Int8Array = npt.NDArray[np.int8]
+BUILD = "build"
+FIRMWARE_SOURCES = ("startup.c", "main.c")
+CYCLES_MODEL = "m4-simple"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Where a build put its results."""
+
+    elf: Path
+    toolchain: str
+    sizes: sizes.Sizes
+
+
+def build(folder: Path, choice: str = "auto", progress: Progress = silent) -> Built:
+    """Compiles a project's firmware into DIR/build."""
+    manifest = project.read_manifest(folder)
+    target = load_target(manifest["target"])
+    compiler = toolchain.find(choice)
+    sources = (*FIRMWARE_SOURCES, f"{manifest['model']}.c", "kernels.c")
+    elf = folder / BUILD / f"{manifest['model']}.elf"
+    advance = progress(f"compiling with {compiler.name}", 1)
+    toolchain.build_firmware(compiler, target, folder, sources, "link.ld", elf)
+    advance(1)
+    return Built(elf, f"{compiler.name} {compiler.version}", sizes.sizes(elf))
+
+
+def verify(
+    folder: Path,
+    options: RunOptions,
+    float_graph: Graph | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Builds and runs a project; the JSON object of `emulate`.
+
+    Args:
+        folder: a generated project.
+        options: samples, toolchain and scoring.
+        float_graph: the model before quantization, for the float accuracy; None leaves that out.
+        progress: progress bars.
+    """
+    manifest = project.read_manifest(folder)
+    graph = graph_file.load(folder / project.REFERENCE)
+    target = load_target(manifest["target"])
+    image = project.image(manifest)
+    built = build(folder, options.toolchain, progress)
+    samples = _samples(graph, options)
+    inputs = _stored_inputs(graph, samples.head(options.max_samples))
+    expected = reference.run(graph, inputs)
+    runs = _emulate(target, built.elf, image, inputs, options, progress)
+    found = manifest | {
+        "toolchain": built.toolchain,
+        "samples": len(runs),
+        **_compared(expected, runs),
+        **_measured(runs, target, built, manifest),
+    }
+    found["sram"] = manifest["sram"] | {
+        "stack": max(run.stack for run in runs),
+        "arena_high_water": max(run.arena_high_water for run in runs),
+    }
+    found["sram"]["total"] = found["sram"]["total_static"] + found["sram"]["stack"]
+    found["accuracy"] = None
+    found["host"] = None
+    if options.accuracy != "none" and options.data is not None:
+        found |= _scored(folder, graph, float_graph, samples, image, options, progress)
+    return found
+
+
+def _samples(graph: Graph, options: RunOptions) -> data.DataSet:
+    """The user's data set; without one, random inputs, which still prove every byte."""
+    if options.data is not None:
+        return data.load(options.data, graph.inputs)
+    generator = np.random.default_rng(options.seed)
+    x = tuple(
+        generator.integers(-128, 128, (options.max_samples, *port.shape[1:])).astype(np.int8)
+        for port in graph.inputs
+    )
+    grids = tuple(graph.tensors[port.tensor].quant for port in graph.inputs)
+    return data.DataSet(x, grids)
+
+
+def _stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[Int8Array, ...]:
+    """Samples on the device's input grids, device layout."""
+    return tuple(
+        reference.to_int8(graph, port, execute.to_device(port, x))
+        for port, x in zip(graph.inputs, samples.real(), strict=True)
+    )
+
+
+def _emulate(
+    target: Target,
+    elf: Path,
+    image: ModelImage,
+    inputs: tuple[Int8Array, ...],
+    options: RunOptions,
+    progress: Progress,
+) -> list[Inference]:
+    count = len(inputs[0])
+    if count == 0:
+        raise UsageError("nothing to emulate", hint="--max-samples must be at least 1")
+    advance = progress("emulating", count)
+    runs = []
+    with CortexM(target, elf) as machine:
+        model = EmulatedModel(machine, image, profile=options.profile)
+        for sample in range(count):
+            runs.append(model.infer(tuple(x[sample].tobytes() for x in inputs)))
+            advance(1)
+    return runs
+
+
+def _compared(expected: tuple[Int8Array, ...], runs: list[Inference]) -> dict[str, Any]:
+    """Bytes that differ from the reference, and where the first of them is."""
+    mismatched, first = 0, None
+    for sample, run in enumerate(runs):
+        for output, (wanted, got) in enumerate(zip(expected, run.outputs, strict=True)):
+            values = np.frombuffer(got, np.int8)
+            wrong = np.flatnonzero(values != wanted[sample].ravel())
+            mismatched += wrong.size
+            if wrong.size and first is None:
+                at = int(wrong[0])
+                first = {
+                    "sample": sample,
+                    "output": output,
+                    "element": at,
+                    "expected": int(wanted[sample].ravel()[at]),
+                    "found": int(values[at]),
+                }
+    return {
+        "mismatched_bytes": int(mismatched),
+        "matches_reference": mismatched == 0,
+        "first_mismatch": first,
+    }
+
+
+def _measured(
+    runs: list[Inference], target: Target, built: Built, manifest: dict[str, Any]
+) -> dict[str, Any]:
+    """Instructions and cycles (medians over the samples) and the sizes of the image."""
+    layers = []
+    for index, layer in enumerate(manifest["layers"]):
+        counts = [run.steps[index] for run in runs if run.steps]
+        layers.append(
+            layer
+            | {
+                "instructions": _median([c.instructions for c in counts]),
+                "cycles": _median([c.cycles for c in counts]),
+            }
+        )
+    instructions = _median([sum(s.instructions for s in run.steps) for run in runs if run.steps])
+    cycles = _median([sum(s.cycles for s in run.steps) for run in runs if run.steps])
+    weights = manifest["flash"]["weights"]
+    return {
+        "instructions": instructions,
+        "cycles": cycles,
+        "cycles_model": CYCLES_MODEL,
+        "clock_hz": target.clock_hz,
+        "latency_ms": None if cycles is None else cycles / target.clock_hz * 1e3,
+        "layers": layers,
+        "flash": {
+            "code": built.sizes.code,
+            "weights": weights,
+            "constants": built.sizes.constants - weights,
+            "total": built.sizes.code + built.sizes.constants,
+        },
+    }
+
+
+def _median(values: list[int]) -> int | None:
+    return int(statistics.median(values)) if values else None
+
+
+def _scored(
+    folder: Path,
+    graph: Graph,
+    float_graph: Graph | None,
+    samples: data.DataSet,
+    image: ModelImage,
+    options: RunOptions,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Accuracy over the whole set by the host build of the same C, which is compared byte for byte too."""
+    if options.accuracy == "emulator":
+        samples = _first(samples, options.max_samples)
+    stored = _stored_inputs(graph, samples)
+    library = folder / BUILD / "host" / f"lib{image.name}.so"
+    toolchain.build_host(folder, (f"{image.name}.c", "kernels.c"), library)
+    outputs = HostModel(library, image).run(stored, progress("host build", len(samples)))
+    advance = progress("reference", len(samples))
+    wrong = sum(
+        int(np.count_nonzero(got != wanted.reshape(got.shape)))
+        for got, wanted in zip(outputs, _reference(graph, stored, advance), strict=True)
+    )
+    found: dict[str, Any] = {"host": {"samples": len(samples), "mismatched_bytes": wrong}}
+    name = options.metric or samples.metric
+    if samples.y is None or name is None:
+        return found
+    score = metrics.find(name)
+    device = _real_outputs(graph, outputs)
+    found["accuracy"] = {
+        "metric": name,
+        "float": None,
+        "device": score(_scored_set(samples, device)),
+        "samples": len(samples),
+    }
+    if float_graph is not None:
+        real = _float_outputs(float_graph, samples, progress("float model", len(samples)))
+        found["accuracy"]["float"] = score(_scored_set(samples, real))
+    return found
+
+
+def _first(samples: data.DataSet, count: int) -> data.DataSet:
+    from dataclasses import replace
+
+    labels = None if samples.y is None else samples.y[:count]
+    return replace(samples.head(count), y=labels)
+
+
+def _reference(
+    graph: Graph, stored: tuple[Int8Array, ...], advance: Callable[[int], None]
+) -> tuple[Int8Array, ...]:
+    parts = []
+    for start in range(0, len(stored[0]), reference.BATCH):
+        batch = tuple(x[start : start + reference.BATCH] for x in stored)
+        parts.append(reference.run(graph, batch))
+        advance(len(batch[0]))
+    return tuple(np.concatenate(outputs) for outputs in zip(*parts, strict=True))
+
+
+def _real_outputs(graph: Graph, outputs: tuple[Int8Array, ...]) -> Array:
+    """The first output in real values and ONNX layout."""
+    port = graph.outputs[0]
+    shape = graph.tensors[port.tensor].shape[1:]
+    stored = outputs[0].reshape(-1, *shape)
+    return execute.from_device(port, reference.to_real(graph, port, stored))
+
+
+def _float_outputs(
+    graph: Graph, samples: data.DataSet, advance: Callable[[int], None]
+) -> Array:
+    parts = []
+    for start in range(0, len(samples), reference.BATCH):
+        real = samples.real(start, start + reference.BATCH)
+        inputs = tuple(
+            execute.to_device(port, x) for port, x in zip(graph.inputs, real, strict=True)
+        )
+        outputs = execute.run_float(graph, inputs)
+        parts.append(execute.from_device(graph.outputs[0], outputs[0]))
+        advance(len(real[0]))
+    return np.concatenate(parts)
+
+
+def _scored_set(samples: data.DataSet, outputs: Array) -> metrics.Scored:
+    assert samples.y is not None
+    inputs = samples.real()[0] if samples.group is not None else samples.x[0]
+    return metrics.Scored(inputs, outputs, samples.y, samples.group)
