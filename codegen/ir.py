@@ -26,6 +26,10 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
 
+class InvalidGraph(AssertionError):
+    """A pass broke the graph: a bug of ours, never of the user's model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quant:
     """An affine integer grid: real = scale * (stored - zero_point).
@@ -79,6 +83,20 @@ class Tensor:
     def size(self) -> int:
         """Number of elements."""
         return prod(self.shape)
+
+    @property
+    def grid(self) -> Quant:
+        """The quantization grid of a tensor that must have one."""
+        if self.quant is None:
+            raise InvalidGraph(f"{self.name} has no quantization grid")
+        return self.quant
+
+    @property
+    def values(self) -> Array:
+        """The data of a tensor that must be constant."""
+        if self.data is None:
+            raise InvalidGraph(f"{self.name} is no constant")
+        return self.data
 
 
 @runtime_checkable
@@ -177,10 +195,6 @@ def _describe(tensor: Tensor) -> str:
     if tensor.quant is None or tensor.quant.axis is not None:
         return shape
     return f"{shape} int{tensor.quant.width}({tensor.quant.scale:.6g}, {tensor.quant.zero_point})"
-
-
-class InvalidGraph(AssertionError):
-    """A pass broke the graph: a bug of ours, never of the user's model."""
 
 
 def verify(graph: Graph) -> Graph:

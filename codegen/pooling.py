@@ -9,7 +9,7 @@ from codegen.spatial import Pair, Window, read_window
 
 
 def read_pool(node: OnnxNode, b: Builder, image: str) -> tuple[Window, Pair]:
-    """The window of a pool, and how many rows and columns ceil mode adds at the bottom and right."""
+    """The window of a pool; how many rows and columns ceil mode adds at bottom and right."""
     _, height, width, _ = b.shape(image)
     kernel = node.integers("kernel_shape")
     rank = len(kernel or ())

@@ -1,7 +1,7 @@
 """Integer grids applied to arrays, and the two markers that carry grids from ONNX into the graph.
 
-A marker lives only between the importer and passes/absorb_qdq.py; it has no kernel. Both evaluate in
-real numbers: `Quantize` rounds to the grid and stays real, `Dequantize` changes nothing.
+A marker lives only between the importer and passes/absorb_qdq.py; it has no kernel. Both evaluate
+in real numbers: `Quantize` rounds to the grid and stays real, `Dequantize` changes nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from codegen.ir import Array, FloatArray, Quant, Tensor
 
@@ -28,8 +29,7 @@ def real_range(quant: Quant) -> tuple[float, float]:
 def dequantize(stored: Array, quant: Quant) -> FloatArray:
     """The real numbers that stored integers stand for."""
     scale, zero_point = _along_axis(quant, stored.ndim)
-    wide = stored.astype(np.float64) - zero_point
-    return (wide * scale).astype(np.float32)
+    return np.asarray((stored.astype(np.float64) - zero_point) * scale, np.float32)
 
 
 def quantize(real: Array, quant: Quant) -> Array:
@@ -38,7 +38,7 @@ def quantize(real: Array, quant: Quant) -> Array:
     low, high = stored_range(quant)
     # ONNX divides in float32; a wider division would round some ties to the other side.
     steps = np.rint(real.astype(np.float32) / scale.astype(np.float32)) + zero_point
-    return np.clip(steps, low, high).astype(np.int8 if quant.width <= 8 else np.int32)
+    return np.asarray(np.clip(steps, low, high), np.int8 if quant.width <= 8 else np.int32)
 
 
 def constant_value(tensor: Tensor) -> Array:
@@ -48,7 +48,7 @@ def constant_value(tensor: Tensor) -> Array:
     return tensor.data if tensor.quant is None else dequantize(tensor.data, tensor.quant)
 
 
-def _along_axis(quant: Quant, rank: int) -> tuple[Array, Array]:
+def _along_axis(quant: Quant, rank: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     shape = [1] * rank
     if quant.axis is not None:
         shape[quant.axis] = len(quant.scales)

@@ -75,7 +75,7 @@ def read_window(node: OnnxNode, kernel: tuple[int, ...], sizes: Pair) -> Window:
 def to_image(node: OnnxNode, b: Builder, name: str) -> str:
     """A channel-first tensor of ONNX as an image; a rank-3 one gets a single row."""
     if b.rank(name) not in (3, 4):
-        raise node.unsupported(f"the operand has {b.rank(name)} axes; only 1-D and 2-D are supported")
+        raise node.unsupported(f"{b.rank(name)} axes; only 1-D and 2-D are supported")
     image = channels_last(b, name, node.sources)
     if b.rank(image) == 4:
         return image

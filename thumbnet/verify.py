@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from codegen import data, execute, graph_file, metrics, reference
 from codegen.ir import Array, Graph
-from emulator import CortexM, EmulatedModel
+from emulator.cortex_m import CortexM
 from emulator.host import HostModel
+from emulator.model import EmulatedModel
 from targets import sizes, toolchain
 from targets.errors import UsageError
 from targets.machine import Inference, ModelImage
@@ -46,10 +47,10 @@ def build(folder: Path, choice: str = "auto", progress: Progress = silent) -> Bu
     compiler = toolchain.find(choice)
     sources = (*FIRMWARE_SOURCES, f"{manifest['model']}.c", "kernels.c")
     elf = folder / BUILD / f"{manifest['model']}.elf"
-    advance = progress(f"compiling with {compiler.name}", 1)
+    advance = progress(f"compiling with {compiler.kind}", 1)
     toolchain.build_firmware(compiler, target, folder, sources, "link.ld", elf)
     advance(1)
-    return Built(elf, f"{compiler.name} {compiler.version}", sizes.sizes(elf))
+    return Built(elf, compiler.version, sizes.sizes(elf))
 
 
 def verify(
@@ -127,8 +128,7 @@ def _emulate(
         raise UsageError("nothing to emulate", hint="--max-samples must be at least 1")
     advance = progress("emulating", count)
     runs = []
-    with CortexM(target, elf) as machine:
-        model = EmulatedModel(machine, image, profile=options.profile)
+    with EmulatedModel(CortexM(target, elf, count=options.profile), image) as model:
         for sample in range(count):
             runs.append(model.infer(tuple(x[sample].tobytes() for x in inputs)))
             advance(1)

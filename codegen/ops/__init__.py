@@ -7,12 +7,14 @@ converters of the ONNX operators that become it, in `ONNX`. Adding a file adds a
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from codegen.build import Converter
-from codegen.ir import Op
+from codegen.ir import Array, Op, Tensor
+from codegen.kernel import Kernel
 
 
 def modules(package: str, path: Iterable[str]) -> tuple[ModuleType, ...]:
@@ -45,3 +47,8 @@ def _operators(found: Iterable[ModuleType]) -> dict[str, type[Op]]:
 _MODULES = modules(__name__, __path__)
 OPS: Mapping[str, type[Op]] = _operators(_MODULES)
 CONVERTERS: Mapping[str, Converter] = converters(_MODULES)
+
+Reference = Callable[[Any, tuple[Array, ...], tuple[Tensor, ...], Tensor], Array]
+_BY_KIND = {module.OP.kind: module for module in _MODULES}
+QUANTIZED: Mapping[str, Reference] = {kind: m.reference for kind, m in _BY_KIND.items()}
+KERNELS: Mapping[str, tuple[Kernel, ...]] = {kind: m.KERNELS for kind, m in _BY_KIND.items()}

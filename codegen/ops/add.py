@@ -10,7 +10,11 @@ import numpy as np
 
 from codegen.broadcast import broadcast_shape, same_rank
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array
+from codegen.elementwise import elementwise_footprints, operand_names
+from codegen.ir import Array, Tensor
+from codegen.kernel import Instance, Kernel, Layer
+from codegen.loops import broadcast_strides, loops
+from codegen.quant.fixed import clamp_range, requantization
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,7 @@ class Add:
     kind: ClassVar[str] = "add"
     signs: tuple[int, int] = (1, 1)
     clamp: tuple[float, float] | None = None
+    bits: int = 15  # of the integer multipliers; 15 suits 16-bit multiply instructions
 
     def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
         """The broadcast shape."""
@@ -56,3 +61,73 @@ def _pair(node: OnnxNode, b: Builder, names: tuple[str, str], signs: tuple[int, 
 
 OP = Add
 ONNX: Mapping[str, Converter] = {"Add": _add, "Sub": _sub, "Sum": _sum}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+MAX_SHIFT = 28  # keeps sum and rounding within 32 bits for multipliers of up to 21 bits
+
+
+def _multipliers(
+    op: Add, inputs: tuple[Tensor, ...], out: Tensor, label: str
+) -> tuple[int, int, int]:
+    """Signed multipliers of both operands and their common shift."""
+    a, b = inputs
+    real = (a.grid.scale / out.grid.scale, b.grid.scale / out.grid.scale)
+    requant = requantization(real, label, op.bits, MAX_SHIFT)
+    first, second = requant.multipliers
+    return op.signs[0] * first, op.signs[1] * second, requant.shift
+
+
+def reference(op: Add, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor) -> Array:
+    """int8 sum: ((a - za) * Ma + (b - zb) * Mb + 2**(s-1)) >> s, one rounding for both operands."""
+    a, b = inputs
+    first, second, shift = _multipliers(op, inputs, out, out.name)
+    total = (values[0].astype(np.int64) - a.grid.zero_point) * first
+    total = total + (values[1].astype(np.int64) - b.grid.zero_point) * second
+    low, high = clamp_range(op.clamp, out.grid)
+    rounded = (total + (1 << (shift - 1))) >> shift
+    return np.clip(rounded + out.grid.zero_point, low, high).astype(np.int8)
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Add)
+    a, b = layer.inputs
+    first, second, shift = _multipliers(op, layer.inputs, layer.output, layer.label)
+    constant = (1 << (shift - 1)) - a.grid.zero_point * first - b.grid.zero_point * second
+    low, high = clamp_range(op.clamp, layer.output.grid)
+    names, constants = operand_names(layer)
+    shape = layer.output.shape
+    walked = {
+        "a": broadcast_strides(a.shape, shape),
+        "b": broadcast_strides(b.shape, shape),
+    }
+    return Instance(
+        label="x".join(map(str, shape[1:])),
+        params={
+            "a": names[0],
+            "b": names[1],
+            "loops": loops(shape, walked),
+            "multiplier_a": first,
+            "multiplier_b": second,
+            "constant": constant,
+            "shift": shift,
+            "zero_point": layer.output.grid.zero_point,
+            "low": low,
+            "high": high,
+        },
+        constants=constants,
+    )
+
+
+KERNELS = (
+    Kernel(
+        name="add.portable",
+        template="ops/add.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 14.0 * layer.output.size,
+        footprints=elementwise_footprints,
+    ),
+)

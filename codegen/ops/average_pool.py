@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import ClassVar
 
 import numpy as np
 
+from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array
+from codegen.ir import Array, IntArray, Tensor
+from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.pad import Pad
 from codegen.pooling import grown, read_pool
+from codegen.quant.fixed import Requant, requantization, template_params
 from codegen.spatial import Pair, Window, from_image, to_image
 
 
@@ -52,9 +56,9 @@ class AveragePool:
         return np.outer(down, across).astype(np.float32)
 
 
-def _inside(positions: int, kernel: int, stride: int, before: int, size: int) -> Array:
+def _inside(positions: int, kernel: int, stride: int, before: int, size: int) -> IntArray:
     starts = np.arange(positions) * stride - before
-    inside: Array = np.minimum(starts + kernel, size) - np.maximum(starts, 0)
+    inside: IntArray = np.minimum(starts + kernel, size) - np.maximum(starts, 0)
     return inside
 
 
@@ -95,3 +99,74 @@ def _global(node: OnnxNode, b: Builder) -> None:
 
 OP = AveragePool
 ONNX: Mapping[str, Converter] = {"AveragePool": _average_pool, "GlobalAveragePool": _global}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def _requant(op: AveragePool, inputs: tuple[Tensor, ...], out: Tensor, label: str) -> Requant:
+    """One multiplier per number of taps inside the image: entry n - 1 divides by n.
+
+    Only the full count occurs without padding; with padding that counts, every window has it.
+    """
+    x = inputs[0].grid
+    taps = op.kernel[0] * op.kernel[1]
+    ratio = x.scale / out.grid.scale
+    if not any(op.pads) or op.count_include_pad:
+        return requantization([ratio / taps], label)
+    return requantization([ratio / n for n in range(1, taps + 1)], label)
+
+
+def reference(
+    op: AveragePool, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """int8 average: sum(x - zp) over the taps inside the image, one rounding."""
+    centred = values[0].astype(np.int32) - inputs[0].grid.zero_point
+    total = reduce(np.add, window.taps(op.window(), centred, 0))
+    requant = _requant(op, inputs, out, out.name)
+    if len(requant.multipliers) > 1:
+        counts = op.counts(*inputs[0].shape[1:3]).astype(np.int64)[:, :, None]
+        chosen = np.array(requant.multipliers, np.int64)[counts - 1]
+        product = total.astype(np.int64) * chosen
+        rounded = (product + (1 << (requant.shift - 1))) >> requant.shift
+        return np.clip(rounded + out.grid.zero_point, -128, 127).astype(np.int8)
+    return requant.apply(total, out.grid.zero_point, -128, 127)
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, AveragePool)
+    x, y = layer.inputs[0], layer.output
+    requant = _requant(op, layer.inputs, y, layer.label)
+    params = window.params(op.window(), x.shape, y.shape) | {
+        "zero_point": x.grid.zero_point,
+        "counts": len(requant.multipliers) > 1,
+        "q": template_params(requant, 255 * op.kernel[0] * op.kernel[1], y.grid.zero_point),
+    }
+    multipliers = Constant("multipliers", "int32_t", np.array(requant.multipliers))
+    return Instance(window.label(op.window(), x.shape, y.shape), params, (multipliers,))
+
+
+def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
+    op = layer.node.op
+    assert isinstance(op, AveragePool)
+    x, y = layer.inputs[0].shape, layer.output.shape
+    return (window.footprint(op.window(), x, y, reads_first=False),)
+
+
+def _cycles(layer: Layer) -> float:
+    op = layer.node.op
+    assert isinstance(op, AveragePool)
+    return 9.0 * layer.output.size * op.kernel[0] * op.kernel[1]
+
+
+KERNELS = (
+    Kernel(
+        name="average_pool.portable",
+        template="ops/average_pool.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=_cycles,
+        footprints=_footprints,
+    ),
+)

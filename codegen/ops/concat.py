@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array
+from codegen.ir import Array, Tensor
+from codegen.kernel import Instance, Kernel, Layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +48,37 @@ def _concat(node: OnnxNode, b: Builder) -> None:
 
 OP = Concat
 ONNX: Mapping[str, Converter] = {"Concat": _concat}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def reference(
+    op: Concat, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """Joined as they are: inputs and output share a grid."""
+    return np.concatenate(values, axis=op.axis)
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Concat)
+    outer = prod(layer.output.shape[: op.axis])
+    chunks = [
+        {"name": f"x{i}" if len(layer.inputs) > 1 else "x", "size": tensor.size // outer}
+        for i, tensor in enumerate(layer.inputs)
+    ]
+    label = "x".join(map(str, layer.output.shape[1:]))
+    return Instance(label, {"outer": outer, "chunks": chunks})
+
+
+KERNELS = (
+    Kernel(
+        name="concat.portable",
+        template="ops/concat.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 6.0 * layer.output.size,
+        footprints=lambda layer: (None,) * len(layer.activations),
+    ),
+)

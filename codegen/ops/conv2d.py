@@ -1,17 +1,28 @@
-"""Two-dimensional convolution, grouped and depthwise included; a 1-D signal is an image of one row."""
+"""Two-dimensional convolution, grouped or depthwise; a 1-D signal is an image of one row."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array, FloatArray
+from codegen.ir import Array, FloatArray, Tensor
+from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
+from codegen.quant.fixed import (
+    Requant,
+    accumulator_bound,
+    check_accumulator,
+    clamp_range,
+    exact_matmul,
+    requantization,
+    template_params,
+)
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 
 CHUNK = 1 << 23
@@ -120,3 +131,184 @@ def _conv(node: OnnxNode, b: Builder) -> None:
 
 OP = Conv2D
 ONNX: Mapping[str, Converter] = {"Conv": _conv}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def _requant(op: Conv2D, inputs: tuple[Tensor, ...], out: Tensor, label: str) -> Requant:
+    x, w, _ = inputs
+    scales = np.array(w.grid.scales) * x.grid.scale / out.grid.scale
+    return requantization(scales.tolist(), label)
+
+
+def reference(
+    op: Conv2D, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """int8 convolution: bias + sum((x - zp) * w), exact, then one rounding."""
+    x, w, bias = values
+    centred = x.astype(np.int32) - inputs[0].grid.zero_point
+    channels, _, _, depth = w.shape
+    taps = window.taps(op.window(w.shape), centred, 0)
+    if op.groups == 1:
+        total = exact_matmul(np.concatenate(taps, axis=-1), w.reshape(channels, -1))
+    else:
+        total = np.zeros((len(x), *out.shape[1:]), np.int32)
+        weights = w.reshape(op.groups, channels // op.groups, -1, depth).astype(np.int32)
+        for index, seen in enumerate(taps):
+            grouped = seen.reshape(*seen.shape[:-1], op.groups, 1, depth)
+            total += (grouped * weights[:, :, index]).sum(axis=-1).reshape(total.shape)
+    total = total + bias.astype(np.int32)
+    low, high = clamp_range(op.clamp, out.grid)
+    label = inputs[1].name
+    return _requant(op, inputs, out, label).apply(total, out.grid.zero_point, low, high)
+
+
+def _constants(
+    layer: Layer, stored: Array, folded: bool
+) -> tuple[tuple[Constant, ...], dict[str, object]]:
+    """Weights as stored, biases, multipliers; and the params that every variant shares.
+
+    A folded bias holds -zp * sum(w) too, so that the kernel multiplies raw inputs.
+    """
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    x, w, b = layer.inputs
+    bound = accumulator_bound(w.values, b.values, x.grid.zero_point)
+    check_accumulator(bound, layer.label)
+    requant = _requant(op, layer.inputs, layer.output, layer.label)
+    bias = b.values.astype(np.int64)
+    if folded:
+        sums = w.values.astype(np.int64).reshape(len(w.values), -1).sum(axis=1)
+        bias = bias - x.grid.zero_point * sums
+    limits = clamp_range(op.clamp, layer.output.grid)
+    constants = (
+        Constant("weights", "int8_t", stored, is_weight=True),
+        Constant("bias", "int32_t", bias),
+        Constant("multipliers", "int32_t", np.array(requant.multipliers)),
+    )
+    params = window.params(op.window(w.shape), x.shape, layer.output.shape) | {
+        "channels": layer.output.shape[3],
+        "zero_point": x.grid.zero_point,
+        "length": w.size // w.shape[0],
+        "q": template_params(requant, bound, layer.output.grid.zero_point, limits),
+    }
+    return constants, params
+
+
+def _label(layer: Layer) -> str:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    shapes = layer.inputs[0].shape, layer.output.shape
+    return window.label(op.window(layer.inputs[1].shape), *shapes)
+
+
+def _as_stored(layer: Layer) -> Array:
+    return layer.inputs[1].values
+
+
+def _window_instance(layer: Layer) -> Instance:
+    constants, params = _constants(layer, _as_stored(layer), folded=True)
+    return Instance(_label(layer), params, constants)
+
+
+def _pointwise_instance(layer: Layer) -> Instance:
+    constants, params = _constants(layer, _as_stored(layer), folded=True)
+    kept = {key: params[key] for key in ("depth", "channels", "q")}
+    pixels = layer.output.shape[1] * layer.output.shape[2]
+    return Instance(_label(layer), {"pixels": pixels, **kept}, constants)
+
+
+def _depthwise_instance(layer: Layer) -> Instance:
+    by_tap = np.moveaxis(_as_stored(layer)[..., 0], 0, -1)
+    constants, params = _constants(layer, by_tap, folded=False)
+    return Instance(f"depthwise_{_label(layer)}", params, constants)
+
+
+def _direct_instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    constants, params = _constants(layer, _as_stored(layer), folded=False)
+    groups = {
+        "group_depth": layer.inputs[1].shape[3],
+        "group_channels": layer.output.shape[3] // op.groups,
+    }
+    return Instance(f"direct_{_label(layer)}", params | groups, constants)
+
+
+def _groups(layer: Layer) -> int:
+    assert isinstance(layer.node.op, Conv2D)
+    return layer.node.op.groups
+
+
+def _is_pointwise(layer: Layer) -> bool:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    one = layer.inputs[1].shape[1:3] == (1, 1) and op.stride == (1, 1)
+    return one and op.groups == 1 and not any(op.pads)
+
+
+def _is_depthwise(layer: Layer) -> bool:
+    return _groups(layer) == layer.inputs[0].shape[3] == layer.output.shape[3]
+
+
+def _macs(layer: Layer) -> int:
+    weights = layer.inputs[1]
+    return layer.output.size * (weights.size // weights.shape[0])
+
+
+def _footprints(reads_first: bool) -> Callable[[Layer], tuple[Footprint | None, ...]]:
+    def footprints(layer: Layer) -> tuple[Footprint | None, ...]:
+        op = layer.node.op
+        assert isinstance(op, Conv2D)
+        slides = op.window(layer.inputs[1].shape)
+        shapes = layer.inputs[0].shape, layer.output.shape
+        return (window.footprint(slides, *shapes, reads_first),)
+
+    return footprints
+
+
+def _copied_bytes(layer: Layer) -> int:
+    """Bytes of one window."""
+    return layer.inputs[1].size // layer.inputs[1].shape[0]
+
+
+KERNELS = (
+    Kernel(
+        name="conv2d.pointwise",
+        template="ops/conv2d.pointwise.c.j2",
+        serves=_is_pointwise,
+        instance=_pointwise_instance,
+        cycles=lambda layer: 7.0 * _macs(layer) + 30.0 * layer.output.size,
+        footprints=_footprints(reads_first=False),
+    ),
+    Kernel(
+        name="conv2d.depthwise",
+        template="ops/conv2d.depthwise.c.j2",
+        serves=_is_depthwise,
+        instance=_depthwise_instance,
+        cycles=lambda layer: 14.0 * _macs(layer) + 40.0 * layer.output.size,
+        footprints=_footprints(reads_first=False),
+    ),
+    Kernel(
+        name="conv2d.window",
+        template="ops/conv2d.window.c.j2",
+        serves=lambda layer: _groups(layer) == 1,
+        instance=_window_instance,
+        cycles=lambda layer: (
+            7.0 * _macs(layer)
+            + 30.0 * layer.output.size
+            + 8.0 * _copied_bytes(layer) * layer.output.shape[1] * layer.output.shape[2]
+        ),
+        footprints=_footprints(reads_first=True),
+        scratch=_copied_bytes,
+    ),
+    Kernel(
+        name="conv2d.direct",
+        template="ops/conv2d.c.j2",
+        serves=lambda layer: True,
+        instance=_direct_instance,
+        cycles=lambda layer: 20.0 * _macs(layer) + 40.0 * layer.output.size,
+        footprints=_footprints(reads_first=False),
+    ),
+)

@@ -9,9 +9,19 @@ from typing import ClassVar
 import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array
+from codegen.ir import Array, Tensor
+from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
+from codegen.quant.fixed import (
+    Requant,
+    accumulator_bound,
+    check_accumulator,
+    clamp_range,
+    exact_matmul,
+    requantization,
+    template_params,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,7 @@ class Dense:
         """The operand's shape with N in place of K."""
         x, w, b = shapes
         if len(w) != 2 or len(x) < 2 or x[-1] != w[1] or b != (w[0],):
-            raise ValueError(f"operand {list(x)}, weights {list(w)} and bias {list(b)} do not match")
+            raise ValueError(f"operand {list(x)}, weights {list(w)}, bias {list(b)} do not match")
         return (*x[:-1], w[0])
 
     def evaluate(self, inputs: tuple[Array, ...]) -> Array:
@@ -110,3 +120,77 @@ def _scaled(b: Builder, name: str, factor: float) -> str:
 
 OP = Dense
 ONNX: Mapping[str, Converter] = {"Gemm": _gemm, "MatMul": _matmul}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def _requant(inputs: tuple[Tensor, ...], out: Tensor, label: str) -> Requant:
+    x, w, _ = inputs
+    scales = np.array(w.grid.scales) * x.grid.scale / out.grid.scale
+    return requantization(scales.tolist(), label)
+
+
+def reference(
+    op: Dense, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """int8 dense layer: bias + sum((x - zp) * w), exact, then one rounding."""
+    x, w, bias = values
+    centred = x.astype(np.int32) - inputs[0].grid.zero_point
+    total = exact_matmul(centred, w) + bias.astype(np.int32)
+    low, high = clamp_range(op.clamp, out.grid)
+    return _requant(inputs, out, inputs[1].name).apply(total, out.grid.zero_point, low, high)
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Dense)
+    x, w, b = layer.inputs
+    zero_point = x.grid.zero_point
+    bound = accumulator_bound(w.values, b.values, zero_point)
+    check_accumulator(bound, layer.label)
+    requant = _requant(layer.inputs, layer.output, layer.label)
+    limits = clamp_range(op.clamp, layer.output.grid)
+    bias = b.values.astype(np.int64) - zero_point * w.values.astype(np.int64).sum(axis=1)
+    channels, length = w.shape
+    return Instance(
+        label=f"{length}_{channels}",
+        params={
+            "rows": layer.output.size // channels,
+            "length": length,
+            "channels": channels,
+            "q": template_params(requant, bound, layer.output.grid.zero_point, limits),
+        },
+        constants=(
+            Constant("weights", "int8_t", w.values, is_weight=True),
+            Constant("bias", "int32_t", bias),
+            Constant("multipliers", "int32_t", np.array(requant.multipliers)),
+        ),
+    )
+
+
+def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
+    """One event per row: a row is read again for every channel."""
+    channels, length = layer.inputs[1].shape
+    row = np.arange(layer.output.size // channels, dtype=np.int64)
+    return (
+        Footprint(
+            row * length,
+            (row + 1) * length,
+            row * channels,
+            (row + 1) * channels,
+            reads_first=False,
+        ),
+    )
+
+
+KERNELS = (
+    Kernel(
+        name="dense.portable",
+        template="ops/dense.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 7.0 * layer.output.size * layer.inputs[1].shape[1],
+        footprints=_footprints,
+    ),
+)

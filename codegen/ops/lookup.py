@@ -1,4 +1,4 @@
-"""Elementwise functions of one operand. On int8 each is a table of 256 bytes, whatever the function."""
+"""Elementwise functions of one operand: on int8, each is a table of 256 bytes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from math import erf, inf, pi, sqrt
 from typing import ClassVar, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array, FloatArray
+from codegen.ir import Array, FloatArray, Quant, Tensor
+from codegen.kernel import Constant, Instance, Kernel, Layer, elementwise
 
 Function: TypeAlias = Callable[[FloatArray, float, float], Array]
 
@@ -34,7 +36,7 @@ def _elu(x: FloatArray, alpha: float, scale: float) -> Array:
 
 FUNCTIONS: Mapping[str, Function] = {
     "abs": lambda x, _a, _b: np.abs(x),
-    "clip": lambda x, low, high: np.clip(x, low, high),
+    "clip": np.clip,
     "elu": lambda x, alpha, _b: _elu(x, alpha, 1.0),
     "erf": lambda x, _a, _b: _erf(x),
     "exp": lambda x, _a, _b: np.exp(x),
@@ -168,3 +170,40 @@ ONNX: Mapping[str, Converter] = {
     "Tanh": _plain("tanh"),
     "com.microsoft::Gelu": _gelu,
 }
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def table(op: Lookup, x: Quant, y: Quant) -> npt.NDArray[np.int8]:
+    """The 256 results, for stored inputs -128..127: round half to even of f(real) on the output's grid."""
+    real = (np.arange(-128, 128, dtype=np.float64) - x.zero_point) * x.scale
+    result = np.rint(FUNCTIONS[op.function](real, op.alpha, op.beta) / y.scale) + y.zero_point
+    return np.clip(result, -128, 127).astype(np.int8)
+
+
+def reference(
+    op: Lookup, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """The table's entry of every value."""
+    return table(op, inputs[0].grid, out.grid)[values[0].astype(np.int32) + 128]
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Lookup)
+    x, y = layer.inputs[0].grid, layer.output.grid
+    size = layer.output.size
+    return Instance(str(size), {"size": size}, (Constant("table", "int8_t", table(op, x, y)),))
+
+
+KERNELS = (
+    Kernel(
+        name="lookup.portable",
+        template="ops/lookup.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 9.0 * layer.output.size,
+        footprints=lambda layer: (elementwise(layer.output.size),),
+    ),
+)

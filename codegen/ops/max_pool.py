@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from math import inf
 from typing import ClassVar
 
 import numpy as np
 
+from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array
+from codegen.ir import Array, Tensor
+from codegen.kernel import Footprint, Instance, Kernel, Layer
 from codegen.pooling import grown, read_pool
 from codegen.spatial import Window, from_image, to_image
 
@@ -63,3 +66,46 @@ def _global(node: OnnxNode, b: Builder) -> None:
 
 OP = MaxPool
 ONNX: Mapping[str, Converter] = {"GlobalMaxPool": _global, "MaxPool": _max_pool}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def reference(
+    op: MaxPool, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """Largest stored value of each window; input and output share a grid, so order is kept."""
+    taps = window.taps(op.window(), values[0], -128)
+    return reduce(np.maximum, taps)
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, MaxPool)
+    x, y = layer.inputs[0].shape, layer.output.shape
+    return Instance(window.label(op.window(), x, y), window.params(op.window(), x, y))
+
+
+def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
+    op = layer.node.op
+    assert isinstance(op, MaxPool)
+    x, y = layer.inputs[0].shape, layer.output.shape
+    return (window.footprint(op.window(), x, y, reads_first=False),)
+
+
+def _cycles(layer: Layer) -> float:
+    op = layer.node.op
+    assert isinstance(op, MaxPool)
+    return 10.0 * layer.output.size * op.kernel[0] * op.kernel[1]
+
+
+KERNELS = (
+    Kernel(
+        name="max_pool.portable",
+        template="ops/max_pool.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=_cycles,
+        footprints=_footprints,
+    ),
+)

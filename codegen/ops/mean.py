@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array
+from codegen.ir import Array, Tensor
+from codegen.kernel import Footprint, Instance, Kernel, Layer
 from codegen.ops.reshape import reshape
+from codegen.quant.fixed import Requant, check_accumulator, requantization, template_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +69,75 @@ def _runs(axes: list[int]) -> list[tuple[int, ...]]:
 
 OP = Mean
 ONNX: Mapping[str, Converter] = {"ReduceMean": _reduce_mean}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def _view(op: Mean, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The input as (outer, count, inner) with the averaged axes in the middle."""
+    first, last = min(op.axes), max(op.axes)
+    return prod(shape[:first]), prod(shape[first : last + 1]), prod(shape[last + 1 :])
+
+
+def _requant(inputs: tuple[Tensor, ...], out: Tensor, count: int, label: str) -> Requant:
+    x = inputs[0].grid
+    return requantization([x.scale / out.grid.scale / count], label)
+
+
+def reference(
+    op: Mean, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """int8 mean: sum(x - zp), one rounding."""
+    _, count, inner = _view(op, inputs[0].shape)
+    centred = values[0].astype(np.int32) - inputs[0].grid.zero_point
+    total = centred.reshape(len(centred), -1, count, inner).sum(axis=2, dtype=np.int32)
+    requant = _requant(inputs, out, count, out.name)
+    result = requant.apply(total, out.grid.zero_point, -128, 127)
+    return result.reshape(len(result), *out.shape[1:])
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Mean)
+    x, y = layer.inputs[0], layer.output
+    outer, count, inner = _view(op, x.shape)
+    bound = 255 * count
+    check_accumulator(bound, layer.label)
+    requant = _requant(layer.inputs, y, count, layer.label)
+    return Instance(
+        label=f"{outer}x{count}x{inner}",
+        params={
+            "outer": outer,
+            "count": count,
+            "inner": inner,
+            "zero_sum": -count * x.grid.zero_point,
+            "multiplier": requant.multipliers[0],
+            "q": template_params(requant, bound, y.grid.zero_point),
+        },
+    )
+
+
+def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
+    """One event per output element; the columns of an outer block are read in turn."""
+    op = layer.node.op
+    assert isinstance(op, Mean)
+    _, count, inner = _view(op, layer.inputs[0].shape)
+    element = np.arange(layer.output.size, dtype=np.int64)
+    block, column = element // inner, element % inner
+    first = block * count * inner + column
+    return (
+        Footprint(first, first + (count - 1) * inner + 1, element, element + 1, reads_first=True),
+    )
+
+
+KERNELS = (
+    Kernel(
+        name="mean.portable",
+        template="ops/mean.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 6.0 * layer.inputs[0].size,
+        footprints=_footprints,
+    ),
+)

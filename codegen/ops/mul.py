@@ -10,7 +10,11 @@ import numpy as np
 
 from codegen.broadcast import broadcast_shape, same_rank
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array
+from codegen.elementwise import elementwise_footprints, operand_names
+from codegen.ir import Array, Tensor
+from codegen.kernel import Instance, Kernel, Layer
+from codegen.loops import broadcast_strides, loops
+from codegen.quant.fixed import Requant, clamp_range, requantization, template_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +54,59 @@ def _div(node: OnnxNode, b: Builder) -> None:
 
 OP = Mul
 ONNX: Mapping[str, Converter] = {"Div": _div, "Mul": _mul}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def _requant(inputs: tuple[Tensor, ...], out: Tensor, label: str) -> Requant:
+    a, b = inputs
+    return requantization([a.grid.scale * b.grid.scale / out.grid.scale], label)
+
+
+def reference(op: Mul, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor) -> Array:
+    """int8 product: (a - za) * (b - zb), one rounding."""
+    a, b = inputs
+    first = values[0].astype(np.int32) - a.grid.zero_point
+    product = first * (values[1].astype(np.int32) - b.grid.zero_point)
+    low, high = clamp_range(op.clamp, out.grid)
+    return _requant(inputs, out, out.name).apply(product, out.grid.zero_point, low, high)
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Mul)
+    a, b = layer.inputs
+    requant = _requant(layer.inputs, layer.output, layer.label)
+    names, constants = operand_names(layer)
+    shape = layer.output.shape
+    walked = {
+        "a": broadcast_strides(a.shape, shape),
+        "b": broadcast_strides(b.shape, shape),
+    }
+    limits = clamp_range(op.clamp, layer.output.grid)
+    return Instance(
+        label="x".join(map(str, shape[1:])),
+        params={
+            "a": names[0],
+            "b": names[1],
+            "loops": loops(shape, walked),
+            "zero_a": a.grid.zero_point,
+            "zero_b": b.grid.zero_point,
+            "multiplier": requant.multipliers[0],
+            "q": template_params(requant, 255 * 255, layer.output.grid.zero_point, limits),
+        },
+        constants=constants,
+    )
+
+
+KERNELS = (
+    Kernel(
+        name="mul.portable",
+        template="ops/mul.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 18.0 * layer.output.size,
+        footprints=elementwise_footprints,
+    ),
+)

@@ -9,7 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array
+from codegen.ir import Array, Tensor
+from codegen.kernel import Instance, Kernel, Layer
+from codegen.loops import loops, strides
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +54,42 @@ def _pad(node: OnnxNode, b: Builder) -> None:
 
 OP = Pad
 ONNX: Mapping[str, Converter] = {"Pad": _pad}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def _stored_value(op: Pad, out: Tensor) -> int:
+    return int(np.clip(np.rint(op.value / out.grid.scale) + out.grid.zero_point, -128, 127))
+
+
+def reference(op: Pad, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor) -> Array:
+    """A border of the value on the shared grid."""
+    return np.pad(values[0], op.pads, constant_values=_stored_value(op, out))
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Pad)
+    steps = strides(layer.output.shape)
+    return Instance(
+        label="x".join(map(str, layer.output.shape[1:])),
+        params={
+            "size": layer.output.size,
+            "value": _stored_value(op, layer.output),
+            "loops": loops(layer.inputs[0].shape, {"y": steps}),
+            "offset": sum(before * step for (before, _), step in zip(op.pads, steps, strict=True)),
+        },
+    )
+
+
+KERNELS = (
+    Kernel(
+        name="pad.portable",
+        template="ops/pad.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 12.0 * layer.output.size,
+        footprints=lambda layer: (None,),
+    ),
+)

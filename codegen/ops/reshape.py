@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from codegen.build import Builder, Converter, OnnxNode
 from codegen.ir import Array, Quant, Tensor
+from codegen.kernel import Kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Reshape:
 
 
 def reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A constant under another shape. A per-channel grid must keep its axis whole, else ValueError."""
+    """A constant under another shape. ValueError if a grid's axis is torn."""
     if tensor.data is None:
         raise ValueError(f"{tensor.name} is no constant")
     quant = tensor.quant and _moved_axis(tensor.quant, tensor.shape, shape)
@@ -117,3 +118,16 @@ ONNX: Mapping[str, Converter] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
 }
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def reference(
+    op: Reshape, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """The same stored values in the new shape."""
+    return op.evaluate(values)
+
+
+KERNELS: tuple[Kernel, ...] = ()

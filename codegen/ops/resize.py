@@ -10,7 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode
-from codegen.ir import Array, FloatArray
+from codegen.ir import Array, FloatArray, Tensor
+from codegen.kernel import Constant, Instance, Kernel, Layer
 from codegen.spatial import from_image, to_image
 
 
@@ -34,7 +35,7 @@ class Resize:
         return inputs[0][:, self.rows][:, :, self.columns]
 
 
-def _half_pixel(x: FloatArray, scale: np.float32, size: int, count: int) -> Array:
+def _half_pixel(x: FloatArray, scale: np.float32, size: int, count: int) -> FloatArray:
     return np.asarray((x + np.float32(0.5)) / scale - np.float32(0.5))
 
 
@@ -127,3 +128,42 @@ def _extents(
 
 OP = Resize
 ONNX: Mapping[str, Converter] = {"Resize": _resize, "Upsample": _resize}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def reference(
+    op: Resize, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """Stored values of the nearest pixels."""
+    return np.ascontiguousarray(op.evaluate(values))
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Resize)
+    _, _, width, depth = layer.inputs[0].shape
+    params = {
+        "rows": len(op.rows),
+        "columns": len(op.columns),
+        "width": width,
+        "depth": depth,
+    }
+    constants = (
+        Constant("source_rows", "uint16_t", np.array(op.rows)),
+        Constant("source_columns", "uint16_t", np.array(op.columns)),
+    )
+    return Instance("x".join(map(str, layer.output.shape[1:])), params, constants)
+
+
+KERNELS = (
+    Kernel(
+        name="resize.portable",
+        template="ops/resize.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 6.0 * layer.output.size,
+        footprints=lambda layer: (None,),
+    ),
+)

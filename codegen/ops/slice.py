@@ -9,7 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode
-from codegen.ir import Array
+from codegen.ir import Array, Tensor
+from codegen.kernel import Footprint, Instance, Kernel, Layer
+from codegen.loops import loops, strides
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +81,49 @@ def _split(node: OnnxNode, b: Builder) -> None:
 
 OP = Slice
 ONNX: Mapping[str, Converter] = {"Slice": _slice, "Split": _split}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def reference(
+    op: Slice, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """Part of the stored values."""
+    return op.evaluate(values)
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Slice)
+    steps = strides(layer.inputs[0].shape)
+    walked = [step * every for step, every in zip(steps, op.steps, strict=True)]
+    return Instance(
+        label="x".join(map(str, layer.output.shape[1:])),
+        params={
+            "loops": loops(layer.output.shape, {"x": walked}),
+            "offset": sum(begin * step for begin, step in zip(op.begins, steps, strict=True)),
+        },
+    )
+
+
+def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
+    """Element p of the output is written right after its source was read; sources ascend."""
+    op = layer.node.op
+    assert isinstance(op, Slice)
+    numbers = np.arange(layer.inputs[0].size, dtype=np.float64).reshape(layer.inputs[0].shape)
+    source = op.evaluate((numbers,)).ravel().astype(np.int64)
+    element = np.arange(layer.output.size, dtype=np.int64)
+    return (Footprint(source, source + 1, element, element + 1, reads_first=True),)
+
+
+KERNELS = (
+    Kernel(
+        name="slice.portable",
+        template="ops/slice.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 7.0 * layer.output.size,
+        footprints=_footprints,
+    ),
+)

@@ -10,6 +10,8 @@ import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode
 from codegen.ir import Array, Tensor
+from codegen.kernel import Instance, Kernel, Layer
+from codegen.loops import loops, strides
 from codegen.ops.reshape import reshape
 
 
@@ -44,7 +46,7 @@ def permuted(tensor: Tensor, perm: tuple[int, ...]) -> Tensor:
 
 
 def transpose(b: Builder, name: str, perm: tuple[int, ...], sources: tuple[str, ...]) -> str:
-    """The tensor with its axes reordered: a constant, a Reshape where only unit axes move, a node."""
+    """The tensor with its axes reordered; a Reshape does where only unit axes move."""
     shape = b.shape(name)
     if sorted(perm) != list(range(len(shape))):
         Transpose(perm).infer((shape,))
@@ -97,3 +99,34 @@ def channels_first(b: Builder, name: str, sources: tuple[str, ...]) -> str:
 
 OP = Transpose
 ONNX: Mapping[str, Converter] = {"Transpose": _transpose}
+
+
+# Integers: the reference, and the kernels that reproduce it.
+
+
+def reference(
+    op: Transpose, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
+) -> Array:
+    """Stored values in the new order of axes."""
+    return np.ascontiguousarray(op.evaluate(values))
+
+
+def _instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Transpose)
+    steps = strides(layer.inputs[0].shape)
+    walked = [steps[axis] for axis in op.perm]
+    label = "x".join(map(str, layer.output.shape[1:]))
+    return Instance(label, {"loops": loops(layer.output.shape, {"x": walked})})
+
+
+KERNELS = (
+    Kernel(
+        name="transpose.portable",
+        template="ops/transpose.c.j2",
+        serves=lambda layer: True,
+        instance=_instance,
+        cycles=lambda layer: 8.0 * layer.output.size,
+        footprints=lambda layer: (None,),
+    ),
+)

@@ -1,0 +1,160 @@
+"""The builder that converters emit graph nodes into, and the plain ONNX node that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
+
+from codegen.ir import Array, FloatArray, Graph, Node, Op, Port, Quant, Tensor
+from codegen.onnx_node import OnnxNode
+from codegen.qdq import constant_value
+from targets.errors import UnsupportedModel
+
+__all__ = ["Builder", "Converter", "OnnxNode", "as_floats"]
+
+MAX_ELEMENTS = 1 << 28
+MAX_RANK = 8
+
+
+def as_floats(inputs: tuple[Array, ...]) -> tuple[FloatArray, ...]:
+    """The operands of an evaluation as float32."""
+    return tuple(np.asarray(array, np.float32) for array in inputs)
+
+
+class Builder:
+    """A graph under construction. ONNX value names map to tensors through `get` and `set`."""
+
+    def __init__(self) -> None:
+        """An empty graph."""
+        self.tensors: dict[str, Tensor] = {}
+        self.nodes: list[Node] = []
+        self.inputs: list[Port] = []
+        self.integer_inputs: dict[str, str] = {}
+        self._by_onnx_name: dict[str, str] = {}
+        self._copies: dict[str, int] = {}
+
+    def get(self, onnx_name: str) -> str:
+        """The tensor that an ONNX value became."""
+        if onnx_name not in self._by_onnx_name:
+            raise UnsupportedModel(f"value {onnx_name!r} is read before any node writes it")
+        return self._by_onnx_name[onnx_name]
+
+    def set(self, onnx_name: str, tensor: str) -> None:
+        """Records the tensor that an ONNX value became."""
+        if onnx_name in self._by_onnx_name:
+            raise UnsupportedModel(f"value {onnx_name!r} is written twice")
+        self._by_onnx_name[onnx_name] = tensor
+
+    def read(self, node: OnnxNode, index: int) -> str:
+        """The tensor of a node's operand that must be present."""
+        if not node.has(index):
+            raise node.unsupported(f"operand {index} is missing")
+        return self.get(node.inputs[index])
+
+    def write(self, node: OnnxNode, tensor: str) -> None:
+        """Records the tensor that a node's first output became."""
+        self.set(node.outputs[0], tensor)
+
+    def input(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> str:
+        """Adds a graph input; the type is remembered where the file's holds integers."""
+        tensor = self._fresh(name)
+        self.tensors[tensor] = Tensor(tensor, shape)
+        self.inputs.append(Port(name, tensor, shape, tuple(range(len(shape)))))
+        if dtype != "float32":
+            self.integer_inputs[tensor] = dtype
+        return tensor
+
+    def constant(self, array: Array, hint: str = "constant", quant: Quant | None = None) -> str:
+        """Adds a constant: float32, stored integers of `quant`, or the integers of a shape."""
+        data = array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
+        name = self._fresh(hint)
+        self.tensors[name] = Tensor(name, data.shape, quant, data)
+        return name
+
+    def emit(self, op: Op, inputs: Sequence[str], sources: tuple[str, ...], hint: str = "") -> str:
+        """Adds a node and returns its output, named after `hint` or the first source."""
+        label = sources[0] if sources else op.kind
+        try:
+            shape = op.infer(tuple(self.shape(name) for name in inputs))
+        except (ValueError, IndexError) as error:
+            raise UnsupportedModel(f"{op.kind} {label!r}: {error}", node=label) from error
+        _check_shape(op, label, shape)
+        output = self._fresh(hint or label)
+        self.tensors[output] = Tensor(output, shape)
+        self.nodes.append(Node(op, tuple(inputs), output, sources))
+        return output
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return self.tensors[name].shape
+
+    def rank(self, name: str) -> int:
+        """The number of axes of a tensor."""
+        return len(self.tensors[name].shape)
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor is known at compile time."""
+        return self.tensors[name].data is not None
+
+    def value(self, name: str) -> Array | None:
+        """A constant as numbers (dequantized if need be); None for an activation."""
+        tensor = self.tensors[name]
+        return None if tensor.data is None else constant_value(tensor)
+
+    def static(self, node: OnnxNode, index: int) -> Array | None:
+        """An operand that must be constant, as numbers; None when it is absent."""
+        if not node.has(index):
+            return None
+        value = self.value(self.get(node.inputs[index]))
+        if value is None:
+            hint = "`--simplify` may turn computed shapes into constants"
+            raise node.unsupported(f"operand {index} must be a constant", hint)
+        return value
+
+    def integers(self, node: OnnxNode, key: str, index: int) -> tuple[int, ...] | None:
+        """A list of integers that older opsets keep in an attribute, newer ones in an operand."""
+        value = self.static(node, index)
+        if value is None:
+            return node.integers(key)
+        return tuple(int(item) for item in value.reshape(-1))
+
+    def annotate(self, name: str, quant: Quant) -> None:
+        """Records the grid of an activation."""
+        self.tensors[name] = replace(self.tensors[name], quant=quant)
+
+    def finish(self, name: str, outputs: Sequence[tuple[str, str]]) -> Graph:
+        """The graph with these outputs (ONNX name, tensor); unread constants are left out."""
+        ports = tuple(self._port(onnx_name, tensor) for onnx_name, tensor in outputs)
+        used = {port.tensor for port in (*self.inputs, *ports)}
+        for node in self.nodes:
+            used.update((*node.inputs, node.output))
+        tensors = {key: tensor for key, tensor in self.tensors.items() if key in used}
+        return Graph(name, tensors, tuple(self.nodes), tuple(self.inputs), ports)
+
+    def _port(self, onnx_name: str, tensor: str) -> Port:
+        shape = self.shape(tensor)
+        return Port(onnx_name, tensor, shape, tuple(range(len(shape))))
+
+    def _fresh(self, hint: str) -> str:
+        name = hint
+        while name in self.tensors:
+            self._copies[hint] = self._copies.get(hint, 0) + 1
+            name = f"{hint}.{self._copies[hint]}"
+        return name
+
+
+Converter: TypeAlias = Callable[[OnnxNode, Builder], None]
+Converters: TypeAlias = Mapping[str, Converter]
+
+
+def _check_shape(op: Op, label: str, shape: tuple[int, ...]) -> None:
+    if not shape or shape[0] != 1:
+        why = f"the result has shape {list(shape)}; the first axis must stay the batch, of size 1"
+        raise UnsupportedModel(f"{op.kind} {label!r}: {why}", node=label)
+    if len(shape) > MAX_RANK or min(shape) < 1 or prod(shape) > MAX_ELEMENTS:
+        why = f"the result has the unreasonable shape {list(shape)}"
+        raise UnsupportedModel(f"{op.kind} {label!r}: {why}", node=label)

@@ -1,0 +1,12 @@
+"""ONNX operators that become others of the graph. The folder is the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from codegen import ops
+from codegen.build import Converter
+
+CONVERTERS: Mapping[str, Converter] = ops.converters(
+    (*ops.modules(ops.__name__, ops.__path__), *ops.modules(__name__, __path__))
+)
