@@ -84,9 +84,7 @@ def lower_bound(problem: Problem) -> int:
     return max((_bound_at(problem, relations, step) for step in steps), default=0)
 
 
-def _bound_at(
-    problem: Problem, relations: Mapping[str, Sequence[Overlap]], step: int
-) -> int:
+def _bound_at(problem: Problem, relations: Mapping[str, Sequence[Overlap]], step: int) -> int:
     live = {b.name: b for b in problem.buffers if b.first <= step <= b.last}
     total = sum(b.size for b in live.values())
     saved = 0
@@ -145,9 +143,7 @@ class _Search:
     def candidates(self, buffer: Buffer) -> list[int]:
         """Bases worth trying, lowest last: those that touch something and break no rule."""
         step = self.problem.alignment
-        neighbours = [
-            q for q in self.placed if q.first <= buffer.last and buffer.first <= q.last
-        ]
+        neighbours = [q for q in self.placed if q.first <= buffer.last and buffer.first <= q.last]
         tried = {0, (self.capacity - buffer.size) // step * step}
         for q in neighbours:
             tried.update(self.touching(buffer, q))

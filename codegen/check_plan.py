@@ -58,9 +58,7 @@ def _replay(step: Step, tags: IntArray, identity: Mapping[str, int]) -> None:
         _paint(tags, step.output, identity, start, end)
 
 
-def _check_scratch(
-    step: Step, tags: IntArray, identity: Mapping[str, int], plan: Plan
-) -> None:
+def _check_scratch(step: Step, tags: IntArray, identity: Mapping[str, int], plan: Plan) -> None:
     if step.scratch is None:
         return
     if step.scratch.end > plan.size or step.scratch.offset % 4:
@@ -71,9 +69,7 @@ def _check_scratch(
     tags[step.scratch.offset : step.scratch.end] = -1
 
 
-def _paint(
-    tags: IntArray, slot: Slot, identity: Mapping[str, int], start: int, end: int
-) -> None:
+def _paint(tags: IntArray, slot: Slot, identity: Mapping[str, int], start: int, end: int) -> None:
     tags[slot.offset + start : slot.offset + end] = (identity[slot.name] << 32) + np.arange(
         start, end
     )

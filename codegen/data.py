@@ -44,9 +44,7 @@ class DataSet:
 
     def real(self, start: int = 0, stop: int | None = None) -> tuple[FloatArray, ...]:
         """Real values of samples start..stop, float32."""
-        return tuple(
-            _real(x[start:stop], grid) for x, grid in zip(self.x, self.grids, strict=True)
-        )
+        return tuple(_real(x[start:stop], grid) for x, grid in zip(self.x, self.grids, strict=True))
 
     def head(self, count: int) -> DataSet:
         """The first `count` samples, without labels."""

@@ -119,9 +119,7 @@ def _ports(plan: Plan) -> Iterator[dict[str, object]]:
             yield _port(plan, port, index, is_output, alone=len(ports) == 1)
 
 
-def _port(
-    plan: Plan, port: Port, index: int, is_output: bool, alone: bool
-) -> dict[str, object]:
+def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> dict[str, object]:
     tensor = plan.graph.tensors[port.tensor]
     assert tensor.quant is not None
     direction = "output" if is_output else "input"

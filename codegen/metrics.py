@@ -5,21 +5,24 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from codegen.ir import Array
 from targets.errors import UsageError
+
+Numbers = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
     """What a metric may look at: real values, samples along axis 0."""
 
-    inputs: Array
-    outputs: Array
-    y: Array
-    group: Array | None = None
+    inputs: Numbers
+    outputs: Numbers
+    y: Numbers
+    group: Numbers | None = None
 
 
 def top1(scored: Scored) -> float:
@@ -71,7 +74,7 @@ def find(name: str) -> Callable[[Scored], float]:
     return METRICS[name]
 
 
-def _auc(scores: Array, positive: Array) -> float:
+def _auc(scores: Numbers, positive: Numbers) -> float:
     """Probability that a positive scores above a negative, ties counting half (Mann-Whitney)."""
     order = np.argsort(scores, kind="stable")
     ordered = scores[order]

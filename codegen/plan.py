@@ -223,9 +223,7 @@ def _aliases(graph: Graph) -> dict[str, str]:
     return roots
 
 
-def _lifetimes(
-    graph: Graph, layers: list[Layer], roots: Mapping[str, str]
-) -> tuple[Buffer, ...]:
+def _lifetimes(graph: Graph, layers: list[Layer], roots: Mapping[str, str]) -> tuple[Buffer, ...]:
     last_step = max(len(layers) - 1, 0)
     first = {roots[port.tensor]: 0 for port in graph.inputs}
     last = dict.fromkeys(first, 0)
@@ -234,9 +232,7 @@ def _lifetimes(
             last[roots[tensor.name]] = index
         first[layer.output.name] = last[layer.output.name] = index
     last |= {roots[port.tensor]: last_step for port in graph.outputs}
-    return tuple(
-        Buffer(name, graph.tensors[name].size, first[name], last[name]) for name in first
-    )
+    return tuple(Buffer(name, graph.tensors[name].size, first[name], last[name]) for name in first)
 
 
 def _overlaps(

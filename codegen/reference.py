@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from codegen.ir import Array, Graph, Port
 from codegen.ops import QUANTIZED
+from codegen.quant.fixed import saturated
 
 Int8Array = npt.NDArray[np.int8]
 Watch = Callable[[str, Int8Array], None]
@@ -33,9 +34,7 @@ def run(
     return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 
 
-def _run_batch(
-    graph: Graph, inputs: tuple[Int8Array, ...], watch: Watch
-) -> tuple[Int8Array, ...]:
+def _run_batch(graph: Graph, inputs: tuple[Int8Array, ...], watch: Watch) -> tuple[Int8Array, ...]:
     values: dict[str, Int8Array] = {}
     for port, value in zip(graph.inputs, inputs, strict=True):
         values[port.tensor] = value
@@ -57,16 +56,14 @@ def _run_batch(
 
 def to_int8(graph: Graph, port: Port, real: Array) -> Int8Array:
     """Real device-layout values on a port's grid: round half to even, saturate."""
-    quant = graph.tensors[port.tensor].quant
-    assert quant is not None
+    quant = graph.tensors[port.tensor].grid
     stored = np.rint(real.astype(np.float64) / quant.scale) + quant.zero_point
-    return np.clip(stored, -128, 127).astype(np.int8)
+    return saturated(stored)
 
 
 def to_real(graph: Graph, port: Port, stored: Int8Array) -> npt.NDArray[np.float32]:
     """Real values of int8 ones on a port's grid."""
-    quant = graph.tensors[port.tensor].quant
-    assert quant is not None
+    quant = graph.tensors[port.tensor].grid
     real: npt.NDArray[np.float32] = (stored.astype(np.float32) - quant.zero_point) * np.float32(
         quant.scale
     )

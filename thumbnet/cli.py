@@ -30,45 +30,103 @@ output_options = _stacked(
     click.option("--debug", is_flag=True, help="Show tracebacks."),
 )
 model_options = _stacked(
-    click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,96,96",
-                 help="Shape of an input with dynamic dimensions."),
+    click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        metavar="NAME=1,3,96,96",
+        help="Shape of an input with dynamic dimensions.",
+    ),
     click.option("--simplify", is_flag=True, help="Run onnxslim on the model first."),
 )
 compile_options = _stacked(
-    click.option("-t", "--target", default="generic-m4", show_default=True,
-                 help="Target name (see `thumbnet boards`) or a TOML of yours."),
-    click.option("--calib", metavar="FILE[:KEY]",
-                 help="Calibration data, or 'random'. Default: calib_x of --data."),
-    click.option("--method", type=click.Choice(["minmax", "percentile", "mse"]),
-                 help="How calibration finds ranges. [default: mse]"),
-    click.option("--calib-samples", default=256, show_default=True, type=click.IntRange(1),
-                 help="Calibration samples to use at most."),
-    click.option("--weights", type=click.Choice(["int8"]), default="int8", show_default=True,
-                 help="Weight format."),
-    click.option("--optimize", type=click.Choice(["speed", "sram", "flash", "balanced"]),
-                 default="balanced", show_default=True, help="What to save."),
-    click.option("--recipe", type=click.Path(path_type=Path), metavar="FILE.toml",
-                 help="Per-layer choices (DIR/recipe.toml of an earlier build)."),
+    click.option(
+        "-t",
+        "--target",
+        default="generic-m4",
+        show_default=True,
+        help="Target name (see `thumbnet boards`) or a TOML of yours.",
+    ),
+    click.option(
+        "--calib",
+        metavar="FILE[:KEY]",
+        help="Calibration data, or 'random'. Default: calib_x of --data.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(["minmax", "percentile", "mse"]),
+        help="How calibration finds ranges. [default: mse]",
+    ),
+    click.option(
+        "--calib-samples",
+        default=256,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Calibration samples to use at most.",
+    ),
+    click.option(
+        "--weights",
+        type=click.Choice(["int8"]),
+        default="int8",
+        show_default=True,
+        help="Weight format.",
+    ),
+    click.option(
+        "--optimize",
+        type=click.Choice(["speed", "sram", "flash", "balanced"]),
+        default="balanced",
+        show_default=True,
+        help="What to save.",
+    ),
+    click.option(
+        "--recipe",
+        type=click.Path(path_type=Path),
+        metavar="FILE.toml",
+        help="Per-layer choices (DIR/recipe.toml of an earlier build).",
+    ),
     click.option("--name", help="Name of the model in C. [default: from the file's name]"),
     click.option("--sram", metavar="SIZE", help="SRAM budget, like 64K."),
     click.option("--flash", metavar="SIZE", help="Flash budget, like 512K."),
     click.option("--cycles", metavar="COUNT", help="Budget of predicted cycles, like 20M."),
-    click.option("--dump", type=click.Path(path_type=Path), metavar="DIR",
-                 help="Write the graph after every pass."),
+    click.option(
+        "--dump",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Write the graph after every pass.",
+    ),
     model_options,
 )
 data_option = click.option("--data", metavar="FILE[:KEY]", help="Samples, with labels to score.")
 seed_option = click.option("--seed", default=0, show_default=True, help="Seed of random data.")
 run_options = _stacked(
     click.option("--metric", help="Metric to score with. [default: the data file's]"),
-    click.option("--accuracy", type=click.Choice(["host", "emulator", "none"]), default="host",
-                 show_default=True, help="Where the whole data set is run."),
-    click.option("--max-samples", default=20, show_default=True, type=click.IntRange(1),
-                 help="Samples to emulate."),
-    click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto",
-                 show_default=True, help="C compiler."),
-    click.option("--profile/--no-profile", default=True, show_default=True,
-                 help="Count instructions and cycles per layer."),
+    click.option(
+        "--accuracy",
+        type=click.Choice(["host", "emulator", "none"]),
+        default="host",
+        show_default=True,
+        help="Where the whole data set is run.",
+    ),
+    click.option(
+        "--max-samples",
+        default=20,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Samples to emulate.",
+    ),
+    click.option(
+        "--toolchain",
+        type=click.Choice(["auto", "gcc", "zig"]),
+        default="auto",
+        show_default=True,
+        help="C compiler.",
+    ),
+    click.option(
+        "--profile/--no-profile",
+        default=True,
+        show_default=True,
+        help="Count instructions and cycles per layer.",
+    ),
 )
 
 
@@ -103,7 +161,9 @@ def cli() -> None:
 @command("inspect")
 @click.argument("model", type=click.Path(path_type=Path))
 @model_options
-def inspect(model: Path, shapes: tuple[str, ...], simplify: bool, as_json: bool, quiet: bool) -> None:
+def inspect(
+    model: Path, shapes: tuple[str, ...], simplify: bool, as_json: bool, quiet: bool
+) -> None:
     """Show a model's operators, MACs, parameters and shapes, and which boards it fits."""
     from thumbnet import inspection, show
 
@@ -113,8 +173,14 @@ def inspect(model: Path, shapes: tuple[str, ...], simplify: bool, as_json: bool,
 
 @command("generate")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="DIR",
-              help="Folder to write the C project to.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder to write the C project to.",
+)
 @data_option
 @compile_options
 @seed_option
@@ -131,8 +197,13 @@ def generate(model: Path, output: Path, as_json: bool, quiet: bool, **options: A
 
 @command("build")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--toolchain", type=click.Choice(["auto", "gcc", "zig"]), default="auto",
-              show_default=True, help="C compiler.")
+@click.option(
+    "--toolchain",
+    type=click.Choice(["auto", "gcc", "zig"]),
+    default="auto",
+    show_default=True,
+    help="C compiler.",
+)
 def build(folder: Path, toolchain: str, as_json: bool, quiet: bool) -> None:
     """Compile a generated project: arm-none-eabi-gcc if on PATH, else the bundled zig."""
     from thumbnet import project, show, verify
@@ -168,8 +239,13 @@ def emulate(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
 
 @command("run")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR",
-              help="Keep the C project here. [default: a temporary folder]")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep the C project here. [default: a temporary folder]",
+)
 @data_option
 @compile_options
 @run_options
@@ -230,9 +306,7 @@ def _compile_options(options: dict[str, Any]) -> Any:
 
     chosen = dict(options)
     limits = {key: _size(key, chosen.pop(key)) for key in ("sram", "flash", "cycles")}
-    return CompileOptions(
-        **chosen | {"shapes": _shapes(chosen["shapes"])}, budget=Budget(**limits)
-    )
+    return CompileOptions(**chosen | {"shapes": _shapes(chosen["shapes"])}, budget=Budget(**limits))
 
 
 def _size(option: str, text: str | None) -> int | None:
@@ -257,7 +331,9 @@ def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
         except ValueError as error:
             raise UsageError(f"--shape {text!r}", hint="like --shape input=1,3,96,96") from error
         if not name:
-            raise UsageError(f"--shape {text!r} names no input", hint="like --shape input=1,3,96,96")
+            raise UsageError(
+                f"--shape {text!r} names no input", hint="like --shape input=1,3,96,96"
+            )
     return shapes
 
 

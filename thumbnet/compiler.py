@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,7 @@ class Compiled:
     warnings: tuple[str, ...]
 
 
-def compile_model(
-    model: Path, options: CompileOptions, progress: Progress = silent
-) -> Compiled:
+def compile_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Compiled:
     """Import, simplify, quantize, plan, check and render a model.
 
     Raises:
@@ -78,7 +76,7 @@ def compile_model(
     if _needs_calibration(graph):
         samples, grid_source = _calibration(graph, options, warnings)
         graph = _adopt_input_grid(graph, grid_source)
-        advance = progress("calibrating", len(samples[0]))
+        advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
     quantized = quantize.quantize(graph, ranges, imported)
     planned = check_plan.check(plan.make(quantized, target.core, options.optimize, choices.kernels))
@@ -95,8 +93,6 @@ def compile_model(
 
 
 def _renamed(graph: Graph, name: str) -> Graph:
-    from dataclasses import replace
-
     if identifier(name) != name:
         raise UsageError(
             f"--name {name!r} is no usable C identifier", hint=f"for example {identifier(name)}"
@@ -140,9 +136,7 @@ def _calibration(
     return samples, found
 
 
-def _fallback(
-    graph: Graph, options: CompileOptions, warnings: list[str]
-) -> tuple[Array, ...]:
+def _fallback(graph: Graph, options: CompileOptions, warnings: list[str]) -> tuple[Array, ...]:
     """Random inputs for the few tensors that a quantized model leaves without a grid."""
     warnings.append(
         "some tensors of this quantized model have no grid; calibrated on random inputs "
@@ -153,8 +147,6 @@ def _fallback(
 
 def _adopt_input_grid(graph: Graph, found: data.DataSet | None) -> Graph:
     """Gives inputs the 8-bit grid that their data is stored on: then no input value is ever rounded."""
-    from dataclasses import replace
-
     if found is None:
         return graph
     changed = []

@@ -39,7 +39,17 @@ def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) 
                 "flash_share": flash / board.flash.size,
             }
         )
-    kept = ("model", "model_sha256", "macs", "params", "inputs", "outputs", "sram", "flash", "layers")
+    kept = (
+        "model",
+        "model_sha256",
+        "macs",
+        "params",
+        "inputs",
+        "outputs",
+        "sram",
+        "flash",
+        "layers",
+    )
     return {"schema_version": SCHEMA_VERSION, **{k: manifest[k] for k in kept}, "boards": fits}
 
 
@@ -119,10 +129,8 @@ def _emulates() -> bool:
     if importlib.util.find_spec("unicorn") is None:
         return False
     try:
-        import emulator
+        from emulator.cortex_m import CortexM
 
-        return emulator.CortexM is not None
+        return CortexM is not None
     except (ImportError, OSError):
         return False
-
-

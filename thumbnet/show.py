@@ -61,9 +61,12 @@ def checked(found: dict[str, Any]) -> None:
     _print_layers(found["layers"], with_cycles=found["cycles"] is not None)
     _memory(found)
     if found["cycles"] is not None:
-        _fact("Inference", f"{found['instructions']:,} instructions, {found['cycles']:,} cycles "
-              f"({found['cycles_model']}), {found['latency_ms']:.2f} ms at "
-              f"{found['clock_hz'] / 1e6:g} MHz without wait states")
+        _fact(
+            "Inference",
+            f"{found['instructions']:,} instructions, {found['cycles']:,} cycles "
+            f"({found['cycles_model']}), {found['latency_ms']:.2f} ms at "
+            f"{found['clock_hz'] / 1e6:g} MHz without wait states",
+        )
     _accuracy(found)
     _verdict(found)
 
@@ -137,8 +140,13 @@ def _print_layers(layers: list[dict[str, Any]], with_cycles: bool) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in [*headings, *(["instructions", "cycles", "share"] if with_cycles else [])]:
         left = heading in ("layer", "kernel", "output")
-        table.add_column(heading, justify="left" if left else "right", overflow="ellipsis",
-                         no_wrap=True, max_width=34 if heading == "layer" else None)
+        table.add_column(
+            heading,
+            justify="left" if left else "right",
+            overflow="ellipsis",
+            no_wrap=True,
+            max_width=34 if heading == "layer" else None,
+        )
     total = sum(layer["cycles"] for layer in layers) if with_cycles else 0
     for layer in layers:
         cells = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -236,8 +236,6 @@ def _scored(
 
 
 def _first(samples: data.DataSet, count: int) -> data.DataSet:
-    from dataclasses import replace
-
     labels = None if samples.y is None else samples.y[:count]
     return replace(samples.head(count), y=labels)
 
@@ -261,9 +259,7 @@ def _real_outputs(graph: Graph, outputs: tuple[Int8Array, ...]) -> Array:
     return execute.from_device(port, reference.to_real(graph, port, stored))
 
 
-def _float_outputs(
-    graph: Graph, samples: data.DataSet, advance: Callable[[int], None]
-) -> Array:
+def _float_outputs(graph: Graph, samples: data.DataSet, advance: Callable[[int], None]) -> Array:
     parts = []
     for start in range(0, len(samples), reference.BATCH):
         real = samples.real(start, start + reference.BATCH)

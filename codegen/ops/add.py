@@ -14,7 +14,7 @@ from codegen.elementwise import elementwise_footprints, operand_names
 from codegen.ir import Array, Tensor
 from codegen.kernel import Instance, Kernel, Layer
 from codegen.loops import broadcast_strides, loops
-from codegen.quant.fixed import clamp_range, requantization
+from codegen.quant.fixed import clamp_range, requantization, saturated
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def reference(op: Add, values: tuple[Array, ...], inputs: tuple[Tensor, ...], ou
     total = total + (values[1].astype(np.int64) - b.grid.zero_point) * second
     low, high = clamp_range(op.clamp, out.grid)
     rounded = (total + (1 << (shift - 1))) >> shift
-    return np.clip(rounded + out.grid.zero_point, low, high).astype(np.int8)
+    return saturated(rounded + out.grid.zero_point, low, high)
 
 
 def _instance(layer: Layer) -> Instance:

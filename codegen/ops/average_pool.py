@@ -15,7 +15,7 @@ from codegen.ir import Array, IntArray, Tensor
 from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.pad import Pad
 from codegen.pooling import grown, read_pool
-from codegen.quant.fixed import Requant, requantization, template_params
+from codegen.quant.fixed import Requant, requantization, saturated, template_params
 from codegen.spatial import Pair, Window, from_image, to_image
 
 
@@ -129,7 +129,7 @@ def reference(
         chosen = np.array(requant.multipliers, np.int64)[counts - 1]
         product = total.astype(np.int64) * chosen
         rounded = (product + (1 << (requant.shift - 1))) >> requant.shift
-        return np.clip(rounded + out.grid.zero_point, -128, 127).astype(np.int8)
+        return saturated(rounded + out.grid.zero_point)
     return requant.apply(total, out.grid.zero_point, -128, 127)
 
 

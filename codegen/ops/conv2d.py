@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
@@ -157,7 +158,8 @@ def reference(
         weights = w.reshape(op.groups, channels // op.groups, -1, depth).astype(np.int32)
         for index, seen in enumerate(taps):
             grouped = seen.reshape(*seen.shape[:-1], op.groups, 1, depth)
-            total += (grouped * weights[:, :, index]).sum(axis=-1).reshape(total.shape)
+            products: npt.NDArray[np.int32] = grouped.astype(np.int32) * weights[:, :, index]
+            total += products.sum(axis=-1, dtype=np.int32).reshape(total.shape)
     total = total + bias.astype(np.int32)
     low, high = clamp_range(op.clamp, out.grid)
     label = inputs[1].name

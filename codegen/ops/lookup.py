@@ -5,32 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import erf, inf, pi, sqrt
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.ir import Array, FloatArray, Quant, Tensor
+from codegen.ir import Array, Quant, Tensor
 from codegen.kernel import Constant, Instance, Kernel, Layer, elementwise
+from codegen.quant.fixed import saturated
 
-Function: TypeAlias = Callable[[FloatArray, float, float], Array]
+FloatArray = npt.NDArray[np.floating[Any]]  # float32 for whole tensors, float64 for tables
+Function: TypeAlias = Callable[[FloatArray, float, float], FloatArray]
 
 
 def _sigmoid(x: FloatArray) -> FloatArray:
     with np.errstate(over="ignore"):
-        return np.asarray(1 / (1 + np.exp(-x)), np.float32)
+        return np.asarray(1 / (1 + np.exp(-x)))
 
 
 def _erf(x: FloatArray) -> FloatArray:
-    return np.asarray(np.frompyfunc(erf, 1, 1)(x), np.float32)
+    return np.asarray(np.frompyfunc(erf, 1, 1)(x), x.dtype)
 
 
-def _gelu_tanh(x: FloatArray) -> Array:
+def _gelu_tanh(x: FloatArray) -> FloatArray:
     return np.asarray(0.5 * x * (1 + np.tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))))
 
 
-def _elu(x: FloatArray, alpha: float, scale: float) -> Array:
+def _elu(x: FloatArray, alpha: float, scale: float) -> FloatArray:
     return np.asarray(scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))))
 
 
@@ -40,7 +42,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "elu": lambda x, alpha, _b: _elu(x, alpha, 1.0),
     "erf": lambda x, _a, _b: _erf(x),
     "exp": lambda x, _a, _b: np.exp(x),
-    "gelu": lambda x, _a, _b: np.asarray(0.5 * x * (1 + _erf(x / np.float32(sqrt(2))))),
+    "gelu": lambda x, _a, _b: np.asarray(0.5 * x * (1 + _erf(x / sqrt(2)))),
     "gelu_tanh": lambda x, _a, _b: _gelu_tanh(x),
     "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
     "hard_swish": lambda x, _a, _b: np.asarray(x * np.clip(x / 6 + 0.5, 0, 1)),
@@ -53,7 +55,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "sigmoid": lambda x, _a, _b: _sigmoid(x),
     "softplus": lambda x, _a, _b: np.logaddexp(0, x),
     "softsign": lambda x, _a, _b: np.asarray(x / (1 + np.abs(x))),
-    "swish": lambda x, alpha, _b: np.asarray(x * _sigmoid(np.asarray(alpha * x, np.float32))),
+    "swish": lambda x, alpha, _b: np.asarray(x * _sigmoid(np.asarray(alpha * x))),
     "tanh": lambda x, _a, _b: np.tanh(x),
 }
 
@@ -178,8 +180,8 @@ ONNX: Mapping[str, Converter] = {
 def table(op: Lookup, x: Quant, y: Quant) -> npt.NDArray[np.int8]:
     """The 256 results, for stored inputs -128..127: round half to even of f(real) on the output's grid."""
     real = (np.arange(-128, 128, dtype=np.float64) - x.zero_point) * x.scale
-    result = np.rint(FUNCTIONS[op.function](real, op.alpha, op.beta) / y.scale) + y.zero_point
-    return np.clip(result, -128, 127).astype(np.int8)
+    result: FloatArray = np.rint(FUNCTIONS[op.function](real, op.alpha, op.beta) / y.scale)
+    return saturated(result + y.zero_point)
 
 
 def reference(

@@ -15,7 +15,7 @@ from codegen.ir import Array, Quant, Tensor
 from codegen.kernel import Constant, Instance, Kernel, Layer, elementwise
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
-from codegen.quant.fixed import requantization
+from codegen.quant.fixed import requantization, saturated
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def reference(
     numerator = padded[distance]
     quotient = (numerator << FRACTION_BITS) // numerator.sum(axis=-1, keepdims=True)
     scaled = (quotient * e.multiplier + (1 << (e.shift - 1))) >> e.shift
-    return np.clip(scaled + y.zero_point, -128, 127).astype(np.int8)
+    return saturated(scaled + y.zero_point)
 
 
 def _instance(layer: Layer) -> Instance:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,14 +30,16 @@ class Range:
     high: float
 
 
-Progress = Callable[[Iterator[int], int], Iterator[int]]
+def passes(method: Method) -> int:
+    """How often a method walks over the samples."""
+    return 1 if method == "minmax" else 2
 
 
 def ranges(
     graph: Graph,
     samples: tuple[Array, ...],
     method: Method,
-    progress: Progress = lambda batches, total: batches,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Range]:
     """Range of every activation, inputs included.
 
@@ -47,7 +49,8 @@ def ranges(
         method: "minmax"; "percentile" (the 99.99th at both ends); "mse" (the range with the least squared
             quantization error, Lp norm with p = 2). Inputs and outputs of the network always take min-max:
             their extremes carry meaning (an anomaly *is* a large error).
-        progress: wraps the iteration over batches.
+        progress: called with the number of samples seen since its last call, `passes(method)` times
+            over all samples.
 
     Raises:
         UsageError: no samples, or a tensor that is not finite on them.
@@ -61,9 +64,7 @@ def ranges(
         low, high = limits.get(name, (0.0, 0.0))
         limits[name] = (min(low, float(value.min())), max(high, float(value.max())))
 
-    passes = 1 if method == "minmax" else 2
-    starts = iter(progress(iter(range(0, count * passes, BATCH)), -(-count * passes // BATCH)))
-    _run(graph, samples, count, starts, widen)
+    _run(graph, samples, count, progress, widen)
     bad = [name for name, limit in limits.items() if not np.all(np.isfinite(limit))]
     if bad:
         raise UsageError(
@@ -79,7 +80,7 @@ def ranges(
         if high > low:
             histograms[name] += np.histogram(value, bins=BINS, range=(low, high))[0]
 
-    _run(graph, samples, count, starts, count_values)
+    _run(graph, samples, count, progress, count_values)
     ports = {port.tensor for port in (*graph.inputs, *graph.outputs)}
     clip = _percentile if method == "percentile" else _least_squares
     return {
@@ -92,12 +93,13 @@ def _run(
     graph: Graph,
     samples: tuple[Array, ...],
     count: int,
-    starts: Iterator[int],
+    progress: Callable[[int], None],
     watch: Callable[[str, Array], None],
 ) -> None:
     for start in range(0, count, BATCH):
-        next(starts, None)
-        run_float(graph, tuple(x[start : min(start + BATCH, count)] for x in samples), watch)
+        stop = min(start + BATCH, count)
+        run_float(graph, tuple(x[start:stop] for x in samples), watch)
+        progress(stop - start)
 
 
 def _percentile(histogram: npt.NDArray[np.int64], low: float, high: float) -> Range:
@@ -137,8 +139,3 @@ def random_samples(graph: Graph, count: int, seed: int) -> tuple[Array, ...]:
         generator.random((count, *graph.tensors[port.tensor].shape[1:]), np.float32)
         for port in graph.inputs
     )
-
-
-def grid_limits(found: Mapping[str, Range], name: str) -> Range:
-    """The range of a tensor; a KeyError would mean that the executor never showed it."""
-    return found[name]

@@ -17,6 +17,12 @@ INT32_MAX = 2**31 - 1
 MAX_SHIFT = 62
 
 
+def saturated(values: Array, low: int = INT8_MIN, high: int = INT8_MAX) -> npt.NDArray[np.int8]:
+    """Integers or whole floats as int8, limited to low..high."""
+    limited: npt.NDArray[np.int8] = np.clip(values, low, high).astype(np.int8)
+    return limited
+
+
 @dataclass(frozen=True, slots=True)
 class Requant:
     """Real multipliers as integers: real = multiplier / 2**shift, one multiplier per output channel.
@@ -29,7 +35,9 @@ class Requant:
     multipliers: tuple[int, ...]
     shift: int
 
-    def apply(self, accumulator: Array, zero_point: int, low: int, high: int) -> npt.NDArray[np.int8]:
+    def apply(
+        self, accumulator: Array, zero_point: int, low: int, high: int
+    ) -> npt.NDArray[np.int8]:
         """int8 of `accumulator` (..., channels): clamp(zp + ((acc * M + 2**(s-1)) >> s)).
 
         One rounding, halves towards plus infinity, on the exact 64-bit product.
@@ -37,7 +45,7 @@ class Requant:
         multipliers = np.array(self.multipliers, np.int64)
         product: IntArray = accumulator.astype(np.int64) * multipliers
         shifted = (product + (1 << (self.shift - 1))) >> self.shift
-        return np.clip(shifted + zero_point, low, high).astype(np.int8)
+        return saturated(shifted + zero_point, low, high)
 
 
 def requantization(

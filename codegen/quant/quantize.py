@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from codegen.ir import Array, Graph, Node, Quant, Tensor, per_tensor, verify_quantized
 from codegen.ops.add import Add
@@ -62,7 +63,9 @@ def quantize(graph: Graph, found: Mapping[str, Range], imported: bool) -> Graph:
 
 def _activation_grids(graph: Graph, found: Mapping[str, Range]) -> dict[str, Quant]:
     grids = {n: t.quant for n, t in graph.tensors.items() if t.quant and t.data is None}
-    for node in reversed(graph.nodes):  # rule 2, backwards: a producer may write the final grid at once
+    for node in reversed(
+        graph.nodes
+    ):  # rule 2, backwards: a producer may write the final grid at once
         source = node.inputs[0]
         if node.op.kind not in SAME_GRID or node.output not in grids:
             continue
@@ -84,9 +87,7 @@ def _activation_grids(graph: Graph, found: Mapping[str, Range]) -> dict[str, Qua
     return grids
 
 
-def _share_concat_grids(
-    graph: Graph, found: Mapping[str, Range], grids: dict[str, Quant]
-) -> None:
+def _share_concat_grids(graph: Graph, found: Mapping[str, Range], grids: dict[str, Quant]) -> None:
     """Lets the producers of a concatenation write its grid themselves where nobody else reads them."""
     for node in graph.nodes:
         if node.op.kind != "concat":
@@ -170,8 +171,7 @@ class _Rewriter:
         bias_real = _real(b)
         weights = w if w.quant else _quantized_weights(w, bias_real, input_scale)
         weights = replace(weights, name=f"{node.output}.weights", quant=_per_channel(weights))
-        assert weights.quant is not None
-        scales = input_scale * np.array(weights.quant.scales)
+        scales = input_scale * np.array(weights.grid.scales)
         bias = np.rint(bias_real / scales)
         if np.abs(bias).max(initial=0) > 2**31 - 1:
             raise UnsupportedModel(
@@ -186,18 +186,17 @@ class _Rewriter:
         return weights.name, name
 
 
-def _real(tensor: Tensor) -> Array:
+def _real(tensor: Tensor) -> npt.NDArray[np.float64]:
     """Real values of a constant, float64."""
-    assert tensor.data is not None
     if tensor.quant is None:
-        return tensor.data.astype(np.float64)
+        return tensor.values.astype(np.float64)
     scales = np.array(tensor.quant.scales)
     zeros = np.array(tensor.quant.zero_points)
     if tensor.quant.axis is not None:
-        along = [1] * tensor.data.ndim
+        along = [1] * tensor.values.ndim
         along[tensor.quant.axis] = -1
         scales, zeros = scales.reshape(along), zeros.reshape(along)
-    real: Array = (tensor.data.astype(np.float64) - zeros) * scales
+    real: npt.NDArray[np.float64] = (tensor.values.astype(np.float64) - zeros) * scales
     return real
 
 
@@ -206,8 +205,7 @@ def _quantized_weights(tensor: Tensor, bias: Array, input_scale: float) -> Tenso
 
     A channel whose weights are so small that its bias would not fit gets a coarser scale.
     """
-    assert tensor.data is not None
-    w = tensor.data.astype(np.float64)
+    w = tensor.values.astype(np.float64)
     largest = np.abs(w).reshape(len(w), -1).max(axis=1)
     scales = np.maximum(largest / WEIGHT_LIMIT, np.abs(bias) / (BIAS_LIMIT * input_scale))
     scales[scales == 0] = 1.0
@@ -219,22 +217,20 @@ def _quantized_weights(tensor: Tensor, bias: Array, input_scale: float) -> Tenso
 
 def _per_channel(weights: Tensor) -> Quant:
     """The grid of weights with one scale per output channel, whatever the model wrote."""
-    assert weights.quant is not None
-    if weights.quant.axis == 0:
-        return weights.quant
+    if weights.grid.axis == 0:
+        return weights.grid
     channels = weights.shape[0]
     return replace(
-        weights.quant,
-        scales=weights.quant.scales * channels,
-        zero_points=weights.quant.zero_points * channels,
+        weights.grid,
+        scales=weights.grid.scales * channels,
+        zero_points=weights.grid.zero_points * channels,
         axis=0,
     )
 
 
 def _quantized_constant(tensor: Tensor) -> Tensor:
     """A constant operand of an elementwise operator on an int8 grid of its own."""
-    assert tensor.data is not None
-    values = tensor.data.astype(np.float64)
+    values = tensor.values.astype(np.float64)
     grid = activation_grid(Range(float(values.min()), float(values.max())))
     stored = np.clip(np.rint(values / grid.scale) + grid.zero_point, -128, 127)
     return replace(tensor, quant=grid, data=stored.astype(np.int8))

@@ -11,6 +11,9 @@ void probe_jump(void (*to)(void));
 void probe_undefined(void);
 void probe_endless(void);
 void probe_sleep(void);
+void probe_breakpoint(void);
+uint32_t probe_recurse(uint32_t depth);
+uint32_t probe_many(uint32_t n);
 void probe_spoil(void);
 void keep_probes(void);
 
@@ -84,6 +87,35 @@ void probe_sleep(void)
     __asm__ volatile("wfi");
 }
 
+void probe_breakpoint(void)
+{
+    __asm__ volatile("bkpt #0");
+}
+
+uint32_t probe_recurse(uint32_t depth)
+{
+    volatile uint32_t kept[16];
+
+    kept[0] = depth;
+    return depth == 0u ? 0u : probe_recurse(depth - 1u) + kept[0];
+}
+
+/* More blocks than the counter's first table holds, and blocks longer than Unicorn's. */
+#define IF(i) \
+    if ((n & (1u << ((i) & 15))) != 0u) { \
+        sum = sum * 3u + (i); \
+        __asm__ volatile("nop"); \
+    }
+#define IF8(i) IF(i) IF((i) + 1u) IF((i) + 2u) IF((i) + 3u) IF((i) + 4u) IF((i) + 5u) IF((i) + 6u) IF((i) + 7u)
+#define IF64(i) IF8(i) IF8((i) + 8u) IF8((i) + 16u) IF8((i) + 24u) IF8((i) + 32u) IF8((i) + 40u) IF8((i) + 48u) IF8((i) + 56u)
+uint32_t probe_many(uint32_t n)
+{
+    uint32_t sum = 0;
+
+    IF64(0u) IF64(64u) IF64(128u) IF64(192u) IF64(256u) IF64(320u) IF64(384u) IF64(448u)
+    return sum;
+}
+
 /* Against the calling convention: r4 is the caller's. */
 __asm__(".section .text.probe_spoil, \"ax\"\n"
         ".thumb_func\n"
@@ -110,5 +142,8 @@ void keep_probes(void)
     kept = (void *)(uintptr_t)probe_endless;
     kept = (void *)(uintptr_t)probe_sleep;
     kept = (void *)(uintptr_t)probe_spoil;
+    kept = (void *)(uintptr_t)probe_breakpoint;
+    kept = (void *)(uintptr_t)probe_recurse;
+    kept = (void *)(uintptr_t)probe_many;
     (void)kept;
 }

@@ -1,0 +1,240 @@
+"""ONNX in, float graph out. This module and onnx_load.py are the only ones that import onnx."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from codegen.build import Builder, OnnxNode
+from codegen.ir import Array, Graph, verify
+from codegen.lowering import CONVERTERS
+from codegen.onnx_load import guarded, pin_inputs, read_model, simplified
+from targets.errors import UnsupportedModel, UsageError
+
+MAX_FOLDED = 1 << 24
+INPUT_TYPES = {1: "float32", 10: "float32", 11: "float32", 2: "uint8", 3: "int8"}
+
+# What exporters compute shapes and constants with. Evaluated here when every operand is constant.
+FOLDABLE = frozenset(
+    """Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Exp Expand Flatten Floor Gather
+    Greater Identity Less Max Min Mul Neg Not Or Pow QuantizeLinear Range Reciprocal ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum Reshape Slice Split Sqrt Squeeze Sub Sum Tile
+    Transpose Unsqueeze Where""".split()
+)
+MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def load(
+    path: Path, *, shapes: Mapping[str, tuple[int, ...]] | None = None, simplify: bool = False
+) -> Graph:
+    """The float graph of an ONNX file, before any pass.
+
+    Args:
+        path: the file.
+        shapes: sizes for inputs that the file leaves open, by input name.
+        simplify: run onnxslim first.
+    """
+    model = read_model(path)
+    pin_inputs(model, shapes or {})
+    if simplify:
+        model = simplified(model)
+    _refuse_unknown(model)
+    guarded(str(path), lambda: onnx.checker.check_model(model))
+    inferred = guarded(str(path), lambda: _inferred(model))
+    b = Builder()
+    guarded(str(path), lambda: _convert(model, b))
+    outputs = [(value.name, b.get(value.name)) for value in model.graph.output]
+    _check_outputs(b, outputs, inferred)
+    return verify(b.finish(identifier(path.stem), outputs))
+
+
+def identifier(text: str) -> str:
+    """A C identifier made from a file's name."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", text)[:48]
+    return name if re.match(r"[A-Za-z]", name) else f"model_{name}"
+
+
+def _inferred(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """The output shapes that ONNX infers, where it does."""
+    known = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    shapes = {}
+    for value in known.graph.output:
+        dims = value.type.tensor_type.shape.dim
+        if dims and all(dim.dim_value > 0 for dim in dims):
+            shapes[value.name] = tuple(dim.dim_value for dim in dims)
+    return shapes
+
+
+def _check_outputs(
+    b: Builder, outputs: list[tuple[str, str]], inferred: Mapping[str, tuple[int, ...]]
+) -> None:
+    for name, tensor in outputs:
+        if b.is_constant(tensor):
+            raise UnsupportedModel(f"output {name!r} does not depend on the inputs")
+        shape = b.shape(tensor)
+        if inferred.get(name, shape) != shape:
+            why = f"output {name!r} has shape {shape}, ONNX infers {inferred[name]}"
+            raise UnsupportedModel(why)
+    if not outputs or not b.inputs:
+        raise UnsupportedModel("the model has no inputs or no outputs")
+
+
+def _refuse_unknown(model: onnx.ModelProto) -> None:
+    for proto in model.graph.node:
+        key = _node(proto, {}).key
+        if (
+            key not in CONVERTERS
+            and key not in FOLDABLE
+            and key not in ("Constant", "Shape", "Size")
+        ):
+            raise _unknown(_node(proto, {}))
+
+
+def _unknown(node: OnnxNode) -> UnsupportedModel:
+    hint = "supported: " + ", ".join(sorted(CONVERTERS))
+    return node.unsupported(f"operator {node.key} is not supported", hint)
+
+
+def _convert(model: onnx.ModelProto, b: Builder) -> None:
+    opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    for tensor in model.graph.initializer:
+        b.set(tensor.name, b.constant(_array(tensor, tensor.name), tensor.name))
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name not in constants:
+            b.set(value.name, _input(value, b))
+    for proto in model.graph.node:
+        node = _node(proto, opsets)
+        if not _fold(node, proto, opsets, b):
+            if node.key not in CONVERTERS:
+                raise _unknown(node)
+            CONVERTERS[node.key](node, b)
+
+
+def _input(value: onnx.ValueInfoProto, b: Builder) -> str:
+    tensor_type = value.type.tensor_type
+    if tensor_type.elem_type not in INPUT_TYPES:
+        raise UnsupportedModel(f"input {value.name!r} is neither floating point nor 8-bit integer")
+    shape = tuple(dim.dim_value for dim in tensor_type.shape.dim)
+    return b.input(value.name, shape, INPUT_TYPES[tensor_type.elem_type])
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _node(proto: onnx.NodeProto, opsets: Mapping[str, int]) -> OnnxNode:
+    domain = _domain(proto.domain)
+    attributes = {entry.name: _attribute(entry) for entry in proto.attribute}
+    inputs, outputs = tuple(proto.input), tuple(proto.output)
+    opset = opsets.get(domain, 1)
+    return OnnxNode(proto.op_type, domain, proto.name, inputs, outputs, attributes, opset)
+
+
+def _attribute(entry: onnx.AttributeProto) -> object:
+    value = onnx.helper.get_attribute_value(entry)
+    if isinstance(value, onnx.TensorProto):
+        return _array(value, entry.name)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, int | float) else tuple(value)
+
+
+def _array(tensor: onnx.TensorProto, name: str) -> Array:
+    """A tensor's numbers; floating point becomes float32 and must be finite."""
+    array: Array = numpy_helper.to_array(tensor)
+    if tensor.data_type == onnx.TensorProto.BFLOAT16 or np.issubdtype(array.dtype, np.floating):
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+        # A lone infinity is a bound of Clip or the value of Pad; as a weight it is an accident.
+        if np.isnan(array).any() or (array.size > 1 and not np.isfinite(array).all()):
+            raise UnsupportedModel(f"tensor {name!r} holds NaN or infinity")
+    return array
+
+
+def _fold(node: OnnxNode, proto: onnx.NodeProto, opsets: Mapping[str, int], b: Builder) -> bool:
+    """Evaluates a node at compile time if that is possible; says whether it was."""
+    if node.op_type == "Constant":
+        b.write(node, b.constant(_constant(node), node.label))
+        return True
+    tensors = [b.tensors[b.get(name)] for name in node.inputs if name]
+    if node.op_type in ("Shape", "Size"):
+        sizes = tensors[0].shape[node.integer("start", 0) :][: node.attributes.get("end")]
+        value = sizes if node.op_type == "Shape" else prod(sizes)
+        b.write(node, b.constant(np.asarray(value, np.int64), node.label))
+        return True
+    if node.key not in FOLDABLE or not all(tensor.data is not None for tensor in tensors):
+        return False
+    if node.op_type in MOVES and tensors[0].quant is not None:
+        return False
+    values = {name: b.value(b.get(name)) for name in node.inputs if name}
+    arrays = {name: value for name, value in values.items() if value is not None}
+    if _folded_size(node, arrays) > MAX_FOLDED:
+        raise node.unsupported("the constant result is too large")
+    for output, result in zip(node.outputs, _evaluate(proto, opsets, arrays), strict=True):
+        if output:
+            b.set(output, b.constant(np.asarray(result), output))
+    return True
+
+
+def _constant(node: OnnxNode) -> Array:
+    if len(node.attributes) != 1:
+        raise node.unsupported("exactly one value is expected")
+    ((key, value),) = node.attributes.items()
+    if isinstance(value, str) or "string" in key or "sparse" in key:
+        raise node.unsupported("only numbers are supported")
+    if isinstance(value, np.ndarray):
+        return value
+    return np.asarray(value, np.float32 if "float" in key else np.int64)
+
+
+def _folded_size(node: OnnxNode, arrays: Mapping[str, Array]) -> int:
+    """An upper bound of the elements in the result, before anything is allocated."""
+    operands = [arrays[name] for name in node.inputs if name]
+    total = sum(operand.size for operand in operands)
+    sizes = [abs(int(v)) for v in operands[-1].reshape(-1)[:64]] if total else []
+    if node.op_type == "ConstantOfShape":
+        return prod(sizes)
+    if node.op_type in ("Expand", "Tile"):
+        return prod(max(size, 1) for size in sizes) * operands[0].size
+    if node.op_type == "Gather":
+        return operands[0].size * max(operands[1].size, 1)
+    if node.op_type == "Range":
+        start, limit, delta = (float(operand) for operand in operands)
+        return int(abs((limit - start) / delta)) + 1 if delta else MAX_FOLDED + 1
+    try:
+        return max(total, prod(np.broadcast_shapes(*(operand.shape for operand in operands))))
+    except ValueError:
+        return total
+
+
+def _evaluate(
+    proto: onnx.NodeProto, opsets: Mapping[str, int], arrays: Mapping[str, Array]
+) -> list[Array]:
+    """The results of one node on constants, by the reference evaluator."""
+    info = onnx.helper.make_tensor_value_info
+    kinds = {k: onnx.helper.np_dtype_to_tensor_dtype(a.dtype) for k, a in arrays.items()}
+    inputs = [info(name, kinds[name], array.shape) for name, array in arrays.items()]
+    outputs = [info(name, onnx.TensorProto.UNDEFINED, None) for name in proto.output if name]
+    graph = onnx.helper.make_graph([proto], "constant", inputs, outputs)
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+    model = onnx.helper.make_model(graph, opset_imports=imports)
+    with np.errstate(all="ignore"):
+        results: list[Array] = ReferenceEvaluator(model).run(None, dict(arrays))
+    return results

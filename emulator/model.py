@@ -1,0 +1,100 @@
+"""A model inside an emulated firmware, as a machine that infers."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from emulator.cortex_m import CortexM, Measured
+from emulator.cycles import price
+from emulator.fault import Fault
+from emulator.memory import POISON
+from targets.errors import UsageError
+from targets.machine import Inference, ModelImage, StepCount
+
+
+class EmulatedModel:
+    """The emulator's `Machine`. The image must hold what templates/board/main.c.j2 makes."""
+
+    def __init__(
+        self, machine: CortexM, image: ModelImage, cycles_model: str = "m4-simple"
+    ) -> None:
+        """Takes over a machine that has not been booted.
+
+        Args:
+            machine: made with count=True, it is run and measured step by step; otherwise in one
+                call, which is faster, and the inferences have no steps.
+            image: what the host knows of the model.
+            cycles_model: how to price steps.
+        """
+        self._machine = machine
+        self._image = image
+        self._cycles_model = cycles_model
+        self._context = 0
+        self._arena = 0
+
+    def __enter__(self) -> Self:
+        """Boots the firmware."""
+        self._machine.boot()
+        status = self._machine.read_word(self._machine.address("app_status"))
+        if status:
+            raise self._machine.fault(f"{self._image.name}_init returned {_signed(status)}")
+        self._context = self._machine.address("app_ctx")
+        self._arena = self._machine.address("app_arena")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the machine."""
+        self._machine.close()
+
+    def infer(self, inputs: tuple[bytes, ...]) -> Inference:
+        """Runs one inference on an arena that holds nothing of the last one."""
+        sizes = tuple(len(data) for data in inputs)
+        if sizes != self._image.inputs:
+            raise UsageError(f"the model takes inputs of {self._image.inputs} bytes, not {sizes}")
+        machine, image = self._machine, self._image
+        machine.write(self._arena, bytes((POISON,)) * image.arena_size)
+        for i, data in enumerate(inputs):
+            machine.write(self._call("input", i), data)
+        runs = tuple(self._run())
+        outputs = tuple(
+            machine.read(self._call("output", i), size) for i, size in enumerate(image.outputs)
+        )
+        return Inference(
+            outputs,
+            tuple(self._count(run) for run in runs) if machine.counts else (),
+            max((run.stack for run in runs), default=0),
+            len(machine.read(self._arena, image.arena_size).rstrip(bytes((POISON,)))),
+        )
+
+    def _run(self) -> list[Measured]:
+        if not self._machine.counts:
+            run = self._machine.measure(f"{self._image.name}_run", self._context)
+            self._check("run", run)
+            return [run]
+        runs = []
+        for step in range(self._image.steps):
+            try:
+                run = self._machine.measure(f"{self._image.name}_run_step", self._context, step)
+                self._check("run_step", run)
+            except Fault as fault:
+                raise fault.in_step(step) from fault
+            runs.append(run)
+        return runs
+
+    def _check(self, function: str, run: Measured) -> None:
+        if run.result:
+            what = f"{self._image.name}_{function} returned {_signed(run.result)}"
+            raise self._machine.fault(what)
+
+    def _call(self, function: str, index: int) -> int:
+        address = self._machine.call(f"{self._image.name}_{function}", self._context, index)
+        if not address:
+            raise self._machine.fault(f"{self._image.name}_{function}({index}) returned NULL")
+        return address
+
+    def _count(self, run: Measured) -> StepCount:
+        return price(run.blocks, self._machine.read, self._cycles_model)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 32) if word >> 31 else word
