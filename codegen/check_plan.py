@@ -16,6 +16,7 @@ from codegen.ir import Array, IntArray, Op
 from codegen.ops.average_pool import AveragePool
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.max_pool import MaxPool
+from codegen.ops.mean import Mean
 from codegen.plan import Plan, Slot, Step
 
 # (operand, first byte, end byte) read by an event; then the bytes of the output that it writes.
@@ -139,6 +140,31 @@ def _windowed(step: Step) -> Iterator[Event]:
                 yield window, first + channels - 1, first + channels
 
 
+def _rows(step: Step) -> Iterator[Event]:
+    """Dense: every row of the input is read anew for each of its outputs."""
+    length = step.layer.activations[0].shape[-1]
+    channels = step.layer.output.shape[-1]
+    for row in range(step.output.size // channels):
+        window = [(0, row * length, (row + 1) * length)]
+        first = row * channels
+        yield window, first, first + channels - 1
+        yield window, first + channels - 1, first + channels
+
+
+def _averaged(step: Step) -> Iterator[Event]:
+    """Mean: each output reads every element that it averages, then is written."""
+    op = step.layer.node.op
+    if not isinstance(op, Mean):
+        raise PlanError(f"mean: step {step.index} is no mean")
+    shape = step.layer.activations[0].shape
+    numbers = np.moveaxis(
+        np.arange(step.inputs[0].size).reshape(shape), op.axes, range(-len(op.axes), 0)
+    )
+    sources = numbers.reshape(step.output.size, -1)
+    for element, read in enumerate(sources.tolist()):
+        yield [(0, source, source + 1) for source in read], element, element + 1
+
+
 def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: int) -> list[int]:
     start = index * stride - pad
     return [p for p in range(start, start + size * dilation, dilation) if 0 <= p < extent]
@@ -151,8 +177,10 @@ EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,
     "average_pool": _windowed,
     "conv2d": _windowed,
+    "dense": _rows,
     "lookup": _elementwise,
     "max_pool": _windowed,
+    "mean": _averaged,
     "mul": _elementwise,
     "resize": _moved,
     "slice": _moved,

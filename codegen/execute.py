@@ -1,4 +1,4 @@
-"""Runs a float graph in NumPy: for calibration, and as the accuracy that quantization is measured against."""
+"""The float graph run on NumPy: the measure for the quantizer and the tests."""
 
 from __future__ import annotations
 
@@ -9,48 +9,69 @@ import numpy as np
 from codegen.ir import Array, Graph, Port
 from codegen.qdq import constant_value
 
+CHUNK = 1 << 21
+
 Watch = Callable[[str, Array], None]
 
 
 def run_float(
     graph: Graph, inputs: tuple[Array, ...], watch: Watch | None = None
 ) -> tuple[Array, ...]:
-    """Outputs of a float graph, device layout.
+    """The outputs for any number of samples, in the device's layout like the inputs.
 
     Args:
-        graph: any graph before quantization; constants with a grid count as their real values.
-        inputs: one float32 array per input, device layout, any number of samples along axis 0.
-        watch: called with the name and value of every activation.
+        graph: a float graph; constants with a grid are dequantized.
+        inputs: one array per port, samples along axis 0.
+        watch: called with the name and values of every activation, inputs first; the samples come
+            in portions, so it may be called several times with one name.
     """
-    values: dict[str, Array] = {}
+    constants = {
+        name: constant_value(tensor)
+        for name, tensor in graph.tensors.items()
+        if tensor.data is not None
+    }
+    samples = inputs[0].shape[0]
+    largest = max(tensor.size for tensor in graph.tensors.values() if tensor.data is None)
+    step = max(1, CHUNK // largest)
+    portions = [
+        _run(graph, constants, tuple(array[start : start + step] for array in inputs), watch)
+        for start in range(0, samples, step)
+    ]
+    return tuple(np.concatenate(parts) for parts in zip(*portions, strict=True))
 
-    def keep(name: str, value: Array) -> None:
-        values[name] = value
-        if watch is not None:
-            watch(name, value)
 
-    for port, value in zip(graph.inputs, inputs, strict=True):
-        keep(port.tensor, value)
-    constants = {n: constant_value(t) for n, t in graph.tensors.items() if t.data is not None}
-    last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
-    outputs = {port.tensor for port in graph.outputs}
+def to_device(port: Port, array: Array) -> Array:
+    """Samples in the layout of the ONNX file as the device's tensor wants them."""
+    return np.ascontiguousarray(array.transpose(_batched(port)))
+
+
+def from_device(port: Port, array: Array) -> Array:
+    """Samples of the device's tensor in the layout of the ONNX file."""
+    return np.ascontiguousarray(array.transpose(np.argsort(_batched(port))))
+
+
+def _batched(port: Port) -> tuple[int, ...]:
+    # Samples lie along axis 0 on both sides, whichever unit axis stands there.
+    if port.perm[0] != 0:
+        raise ValueError(f"{port.name}: the batch is not first in {port.perm}")
+    return port.perm
+
+
+def _run(
+    graph: Graph, constants: dict[str, Array], inputs: tuple[Array, ...], watch: Watch | None
+) -> tuple[Array, ...]:
+    values = dict(constants)
+    last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
+    last |= {port.tensor: len(graph.nodes) for port in graph.outputs}
+    for port, array in zip(graph.inputs, inputs, strict=True):
+        values[port.tensor] = np.asarray(array, np.float32)
+        if watch:
+            watch(port.tensor, values[port.tensor])
     for index, node in enumerate(graph.nodes):
-        operands = tuple(
-            constants[name] if name in constants else values[name] for name in node.inputs
-        )
-        keep(node.output, node.op.evaluate(operands).astype(np.float32, copy=False))
-        for name in set(node.inputs) - outputs:
-            if last[name] == index:
-                values.pop(name, None)
+        values[node.output] = node.op.evaluate(tuple(values[name] for name in node.inputs))
+        if watch:
+            watch(node.output, values[node.output])
+        for name in {*node.inputs, node.output}:
+            if last.get(name, index) <= index:
+                del values[name]
     return tuple(values[port.tensor] for port in graph.outputs)
-
-
-def to_device(port: Port, x: Array) -> Array:
-    """Samples in ONNX layout as the device takes them: channels last."""
-    return np.ascontiguousarray(x.reshape(len(x), *port.shape[1:]).transpose(port.perm))
-
-
-def from_device(port: Port, x: Array) -> Array:
-    """Samples as the device gives them in ONNX layout."""
-    inverse = tuple(int(axis) for axis in np.argsort(port.perm))
-    return x.transpose(inverse)

@@ -24,10 +24,52 @@ INPUT_TYPES = {1: "float32", 10: "float32", 11: "float32", 2: "uint8", 3: "int8"
 
 # What exporters compute shapes and constants with. Evaluated here when every operand is constant.
 FOLDABLE = frozenset(
-    """Abs Add And Cast Ceil Clip Concat ConstantOfShape Div Equal Exp Expand Flatten Floor Gather
-    Greater Identity Less Max Min Mul Neg Not Or Pow QuantizeLinear Range Reciprocal ReduceMax
-    ReduceMean ReduceMin ReduceProd ReduceSum Reshape Slice Split Sqrt Squeeze Sub Sum Tile
-    Transpose Unsqueeze Where""".split()
+    (
+        "Abs",
+        "Add",
+        "And",
+        "Cast",
+        "Ceil",
+        "Clip",
+        "Concat",
+        "ConstantOfShape",
+        "Div",
+        "Equal",
+        "Exp",
+        "Expand",
+        "Flatten",
+        "Floor",
+        "Gather",
+        "Greater",
+        "Identity",
+        "Less",
+        "Max",
+        "Min",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "Pow",
+        "QuantizeLinear",
+        "Range",
+        "Reciprocal",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Sum",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    )
 )
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
@@ -50,12 +92,12 @@ def load(
         shapes: sizes for inputs that the file leaves open, by input name.
         simplify: run onnxslim first.
     """
-    model = read_model(path)
-    pin_inputs(model, shapes or {})
+    model = guarded(str(path), lambda: read_model(path))
+    guarded(str(path), lambda: _refuse_unknown(model))
+    guarded(str(path), lambda: onnx.checker.check_model(model))
+    guarded(str(path), lambda: pin_inputs(model, shapes or {}))
     if simplify:
         model = simplified(model)
-    _refuse_unknown(model)
-    guarded(str(path), lambda: onnx.checker.check_model(model))
     inferred = guarded(str(path), lambda: _inferred(model))
     b = Builder()
     guarded(str(path), lambda: _convert(model, b))
@@ -175,7 +217,8 @@ def _fold(node: OnnxNode, proto: onnx.NodeProto, opsets: Mapping[str, int], b: B
         return True
     tensors = [b.tensors[b.get(name)] for name in node.inputs if name]
     if node.op_type in ("Shape", "Size"):
-        sizes = tensors[0].shape[node.integer("start", 0) :][: node.attributes.get("end")]
+        shape = tensors[0].shape
+        sizes = shape[node.integer("start", 0) : node.integer("end", len(shape))]
         value = sizes if node.op_type == "Shape" else prod(sizes)
         b.write(node, b.constant(np.asarray(value, np.int64), node.label))
         return True
@@ -236,5 +279,4 @@ def _evaluate(
     imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
     model = onnx.helper.make_model(graph, opset_imports=imports)
     with np.errstate(all="ignore"):
-        results: list[Array] = ReferenceEvaluator(model).run(None, dict(arrays))
-    return results
+        return list(ReferenceEvaluator(model).run(None, dict(arrays)))

@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from targets.errors import ThumbnetError, ToolMissing, UnsupportedModel, UsageError
 
@@ -51,10 +50,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     model = onnx.ModelProto()
-    try:
-        model.ParseFromString(content)
-    except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path} is not an ONNX model: {error}") from error
+    guarded(f"{path} is not an ONNX model", lambda: model.ParseFromString(content))
     if not model.graph.node and not model.graph.output:
         raise UsageError(f"{path} is not an ONNX model: it holds no graph")
     _check_graph(path, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from rich.text import Text
 
 from thumbnet.compiler import silent
 
-out = Console(highlight=False)
+PIPED_WIDTH = 120  # when the output is no terminal
+out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 @contextmanager
@@ -137,31 +139,35 @@ def _title(found: dict[str, Any]) -> None:
 
 def _print_layers(layers: list[dict[str, Any]], with_cycles: bool) -> None:
     headings = ["layer", "kernel", "output", "MACs", "weights B", "arena B"]
-    table = Table(box=None, pad_edge=False)
-    for heading in [*headings, *(["instructions", "cycles", "share"] if with_cycles else [])]:
-        left = heading in ("layer", "kernel", "output")
-        table.add_column(
-            heading,
-            justify="left" if left else "right",
-            overflow="ellipsis",
-            no_wrap=True,
-            max_width=34 if heading == "layer" else None,
-        )
+    headings += ["instructions", "cycles", "share"] if with_cycles else []
     total = sum(layer["cycles"] for layer in layers) if with_cycles else 0
-    for layer in layers:
-        cells = [
-            _plain(layer["name"]),
-            layer["kernel"],
-            "x".join(map(str, layer["output_shape"][1:])),
-            f"{layer['macs']:,}" if layer["macs"] else "",
-            f"{layer['weight_bytes']:,}" if layer["weight_bytes"] else "",
-            f"{layer['arena_bytes']:,}",
-        ]
-        if with_cycles:
-            share = layer["cycles"] / total if total else 0
-            cells += [f"{layer['instructions']:,}", f"{layer['cycles']:,}", f"{share:.1%}"]
-        table.add_row(*(Text(cell) for cell in cells))
+    rows = [_layer_cells(layer, total, with_cycles) for layer in layers]
+    columns = list(zip(headings, *rows, strict=True))
+    others = sum(max(map(len, column)) + 1 for column in columns[1:])
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in headings:
+        left = heading in ("layer", "kernel", "output")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    room = max(out.width - others - 1, 12)
+    for name, *cells in rows:
+        shown = name if len(name) <= room else name[: room - 1] + "…"
+        table.add_row(*(Text(cell) for cell in (shown, *cells)))
     out.print(table)
+
+
+def _layer_cells(layer: dict[str, Any], total: int, with_cycles: bool) -> list[str]:
+    cells = [
+        _plain(layer["name"]),
+        layer["kernel"].removesuffix(".portable"),
+        "x".join(map(str, layer["output_shape"][1:])),
+        f"{layer['macs']:,}" if layer["macs"] else "",
+        f"{layer['weight_bytes']:,}" if layer["weight_bytes"] else "",
+        f"{layer['arena_bytes']:,}",
+    ]
+    if with_cycles:
+        share = layer["cycles"] / total if total else 0
+        cells += [f"{layer['instructions']:,}", f"{layer['cycles']:,}", f"{share:.1%}"]
+    return cells
 
 
 def _memory(found: dict[str, Any]) -> None:
@@ -197,7 +203,8 @@ def _verdict(found: dict[str, Any]) -> None:
         wrong += host["mismatched_bytes"]
         where += f" and {host['samples']:,} on the host"
     text = Text(f"{wrong:,} mismatched bytes", "bold green" if wrong == 0 else "bold red")
-    out.print(text.append(f" {where}, against the NumPy reference", "default"))
+    text.append(f" {where}, against the NumPy reference", "not bold default")
+    out.print(text, soft_wrap=True)
     first = found["first_mismatch"]
     if first is not None:
         out.print(

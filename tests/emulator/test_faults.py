@@ -25,7 +25,7 @@ CASES = {
     "sleep": ("probe_sleep", 0, "stopped by itself"),
     "spoiled register": ("probe_spoil", 0, "r4 not preserved"),
     "breakpoint": ("probe_breakpoint", 0, "breakpoint"),
-    "overflow": ("probe_recurse", 1 << 30, "at 0x1ff|overflowed"),
+    "overflow": ("probe_recurse", 1 << 30, r"at 0x1ff|overflowed"),
 }
 
 

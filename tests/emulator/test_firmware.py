@@ -108,7 +108,7 @@ def test_what_does_not_fit_does_not_link(tmp_path: Path, toolchain: str, arena: 
     header = project / "kws.h"
     header.write_text(header.read_text().replace("ARENA_SIZE 64u", f"ARENA_SIZE {arena}u"))
     output = tmp_path / "x.elf"
-    with pytest.raises(DoesNotFit, match="RAM is too small|overflowed by"):
+    with pytest.raises(DoesNotFit, match=r"RAM is too small|overflowed by"):
         build_firmware(find(toolchain), load("microbit"), project, SOURCES, "link.ld", output)
     assert not output.exists()
 

@@ -1,0 +1,196 @@
+"""Quantized networks of one operator, for tests of references and kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from codegen.ir import Array, Graph, Node, Op, Port, Quant, Tensor, per_tensor, verify_quantized
+from codegen.ops import OPS
+
+INT8 = np.int8
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    graph: Graph
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def constant(name: str, data: Array, quant: Quant) -> Tensor:
+    return Tensor(name, data.shape, quant, data)
+
+
+def network(
+    op: Op,
+    inputs: list[tuple[Shape, Quant]],
+    out: Quant,
+    constants: tuple[Tensor, ...] = (),
+    constants_first: bool = False,
+) -> Graph:
+    """One node that reads graph inputs x0, x1, ... and constants."""
+    arena = tuple(Tensor(f"x{i}", shape, quant) for i, (shape, quant) in enumerate(inputs))
+    operands = (*constants, *arena) if constants_first else (*arena, *constants)
+    shape = op.infer(tuple(t.shape for t in operands))
+    y = Tensor("y", shape, out)
+    ports = tuple(_port(t) for t in arena)
+    node = Node(op, tuple(t.name for t in operands), "y", ("node",))
+    tensors = {t.name: t for t in (*operands, y)}
+    return verify_quantized(Graph("net", tensors, (node,), ports, (_port(y),)))
+
+
+def _port(tensor: Tensor) -> Port:
+    return Port(tensor.name, tensor.name, tensor.shape, tuple(range(len(tensor.shape))))
+
+
+def weighted(
+    op: Op,
+    x: Shape,
+    weights: Shape,
+    generator: np.random.Generator,
+    grids: tuple[tuple[float, int], tuple[float, int]] = ((0.05, 3), (0.4, -11)),
+    extreme: int | None = None,
+) -> Graph:
+    """A convolution or dense layer with random weights, or with all weights at one value."""
+    w = generator.integers(-127, 128, weights).astype(INT8)
+    if extreme is not None:
+        w = np.full(weights, extreme, INT8)
+    channels = weights[0]
+    scales = tuple(float(s) for s in generator.uniform(0.001, 0.02, channels))
+    b = generator.integers(-5000, 5000, channels).astype(np.int32)
+    (x_scale, x_zero), (y_scale, y_zero) = grids
+    constants = (
+        constant("w", w, Quant(scales, (0,) * channels, 0)),
+        constant("b", b, Quant(tuple(x_scale * s for s in scales), (0,) * channels, 0, 32)),
+    )
+    return network(op, [(x, per_tensor(x_scale, x_zero))], per_tensor(y_scale, y_zero), constants)
+
+
+def cases() -> Iterator[Case]:
+    """Every operator in the forms that its kernels treat differently."""
+    for family in (_convolutions, _dense, _elementwise, _lookups, _pools, _moves, _softmaxes):
+        yield from family(np.random.default_rng(7))
+
+
+def _convolutions(g: np.random.Generator) -> Iterator[Case]:
+    conv = OPS["conv2d"]
+    yield Case("conv-1x1", weighted(conv(), (1, 5, 4, 8), (6, 1, 1, 8), g))
+    yield Case("conv-3x3-same", weighted(conv(pads=(1, 1, 1, 1)), (1, 6, 5, 3), (4, 3, 3, 3), g))
+    same = conv(stride=(2, 2), pads=(0, 0, 1, 1))
+    yield Case("conv-same-stride2", weighted(same, (1, 8, 8, 4), (5, 3, 3, 4), g))
+    kws = conv(stride=(2, 2), pads=(4, 1, 5, 1), clamp=(0.0, inf))
+    yield Case("conv-10x4", weighted(kws, (1, 21, 10, 1), (7, 10, 4, 1), g))
+    yield Case("conv-even", weighted(conv(pads=(0, 1, 1, 0)), (1, 5, 6, 2), (3, 2, 2, 2), g))
+    yield Case("conv-dilated", weighted(conv(dilation=(2, 3)), (1, 9, 11, 3), (4, 3, 3, 3), g))
+    yield Case("conv-relu6", weighted(conv(clamp=(0.0, 6.0)), (1, 4, 4, 5), (3, 3, 3, 5), g))
+    strided = conv(stride=(3, 2))
+    yield Case("conv-1x1-strided", weighted(strided, (1, 7, 6, 4), (3, 1, 1, 4), g))
+    deep = conv(pads=(1, 1, 1, 1), groups=6)
+    yield Case("depthwise", weighted(deep, (1, 7, 5, 6), (6, 3, 3, 1), g))
+    deep2 = conv(stride=(2, 2), pads=(0, 0, 1, 1), groups=4, clamp=(0.0, inf))
+    yield Case("depthwise-stride2", weighted(deep2, (1, 8, 8, 4), (4, 3, 3, 1), g))
+    tall = conv(groups=5)
+    yield Case("depthwise-kx1", weighted(tall, (1, 9, 1, 5), (5, 5, 1, 1), g))
+    multiplied = conv(pads=(1, 1, 1, 1), groups=3)
+    yield Case("depthwise-multiplier", weighted(multiplied, (1, 5, 5, 3), (6, 3, 3, 1), g))
+    grouped = conv(pads=(1, 0, 1, 0), groups=2)
+    yield Case("conv-grouped", weighted(grouped, (1, 5, 5, 6), (4, 3, 3, 3), g))
+    for value in (-127, 127):
+        extreme = weighted(conv(), (1, 2, 2, 64), (3, 1, 1, 64), g, extreme=value)
+        yield Case(f"conv-all{value}", extreme)
+    coarse = ((0.5, -128), (0.02, 127))  # multipliers of one and more: the pre-shifted form
+    yield Case("conv-gain", weighted(conv(), (1, 3, 3, 4), (4, 1, 1, 4), g, coarse))
+    fine = ((1e-4, 127), (40.0, -128))
+    yield Case("conv-tiny-multiplier", weighted(conv(), (1, 3, 3, 4), (4, 1, 1, 4), g, fine))
+
+
+def _dense(g: np.random.Generator) -> Iterator[Case]:
+    dense = OPS["dense"]
+    yield Case("dense", weighted(dense(), (1, 37), (11, 37), g))
+    yield Case("dense-relu", weighted(dense(clamp=(0.0, inf)), (1, 16), (3, 16), g))
+    yield Case("dense-rows", weighted(dense(), (1, 5, 8), (6, 8), g))
+    wide = ((1.0, 0), (1e-4, 0))  # 64-bit form: the accumulator cannot be pre-shifted
+    yield Case("dense-wide", weighted(dense(), (1, 4000), (2, 4000), g, wide))
+
+
+def _elementwise(g: np.random.Generator) -> Iterator[Case]:
+    a, b, y = per_tensor(0.1, 5), per_tensor(0.07, -128), per_tensor(0.15, 20)
+    shape = (1, 3, 4, 5)
+    for name, signs in (("add", (1, 1)), ("sub", (1, -1)), ("sub-reversed", (-1, 1))):
+        yield Case(name, network(OPS["add"](signs), [(shape, a), (shape, b)], y))
+    relu = OPS["add"](clamp=(0.0, inf), bits=21)
+    yield Case("add-relu-21bits", network(relu, [(shape, a), (shape, b)], y))
+    per_channel = constant("c", g.integers(-128, 128, (1, 1, 1, 5)).astype(INT8), b)
+    yield Case("add-constant", network(OPS["add"](), [(shape, a)], y, (per_channel,)))
+    yield Case("mul", network(OPS["mul"](), [(shape, a), (shape, b)], per_tensor(0.09, 0)))
+    gate = [(shape, a), ((1, 1, 1, 5), b)]
+    yield Case("mul-gate", network(OPS["mul"](clamp=(0.0, 1.0)), gate, per_tensor(0.01, -128)))
+    yield Case("mul-constant", network(OPS["mul"](), [(shape, a)], y, (per_channel,)))
+    rows = [((1, 3, 1, 5), a), ((1, 1, 4, 1), b)]
+    yield Case("add-outer", network(OPS["add"](), rows, y))
+
+
+def _lookups(g: np.random.Generator) -> Iterator[Case]:
+    grids = per_tensor(0.05, 10), per_tensor(0.03, -20)
+    for function in ("sigmoid", "tanh", "hard_swish", "relu", "identity"):
+        op = OPS["lookup"](function)
+        yield Case(f"lookup-{function}", network(op, [((1, 3, 7), grids[0])], grids[1]))
+    leaky = OPS["lookup"]("leaky_relu", 0.1)
+    yield Case("lookup-leaky", network(leaky, [((1, 40), grids[0])], grids[1]))
+
+
+def _pools(g: np.random.Generator) -> Iterator[Case]:
+    x, y = per_tensor(0.1, 7), per_tensor(0.08, -3)
+    image = [((1, 7, 6, 3), x)]
+    most = OPS["max_pool"]
+    yield Case("max-pool", network(most((2, 2), (2, 2)), image, x))
+    yield Case("max-pool-padded", network(most((3, 3), (2, 2), (1, 1, 1, 1)), image, x))
+    mean = OPS["average_pool"]
+    yield Case("average-pool", network(mean((2, 2), (2, 2)), image, y))
+    yield Case("average-pool-padded", network(mean((3, 3), (2, 2), (1, 1, 1, 0)), image, y))
+    counted = mean((3, 3), (1, 1), (1, 1, 1, 1), count_include_pad=True)
+    yield Case("average-pool-counted", network(counted, image, y))
+    yield Case("average-pool-global", network(mean((7, 6)), image, y))
+    yield Case("mean-spatial", network(OPS["mean"]((1, 2)), image, y))
+    yield Case("mean-channels", network(OPS["mean"]((3,), keepdims=False), image, y))
+
+
+def _moves(g: np.random.Generator) -> Iterator[Case]:
+    x = per_tensor(0.1, 7)
+    image = [((1, 4, 5, 3), x)]
+    joined = [((1, 4, 5, 3), x), ((1, 4, 5, 2), x)]
+    yield Case("concat-channels", network(OPS["concat"](3), joined, x))
+    yield Case("concat-rows", network(OPS["concat"](1), [((1, 2, 3), x), ((1, 4, 3), x)], x))
+    border = OPS["pad"](((0, 0), (1, 2), (0, 1), (0, 0)), 0.3)
+    yield Case("pad", network(border, image, x))
+    part = OPS["slice"]((0, 1, 0, 1), (1, 2, 3, 2), (1, 2, 2, 1))
+    yield Case("slice", network(part, image, x))
+    yield Case("transpose", network(OPS["transpose"]((0, 3, 1, 2)), image, x))
+    yield Case("resize", network(OPS["resize"]((0, 0, 1, 2, 3), (0, 2, 4)), image, x))
+    yield Case("reshape", network(OPS["reshape"]((1, 12, 5)), image, x))
+
+
+def _softmaxes(g: np.random.Generator) -> Iterator[Case]:
+    y = per_tensor(1 / 256, -128)
+    op = OPS["softmax"]()
+    yield Case("softmax", network(op, [((1, 12), per_tensor(0.2, 5))], y))
+    yield Case("softmax-rows", network(op, [((1, 3, 4), per_tensor(0.02, -5))], y))
+    yield Case("softmax-two", network(op, [((1, 2), per_tensor(0.5, 0))], y))
+    yield Case("softmax-one", network(op, [((1, 1), per_tensor(0.5, 0))], y))
+    coarse = per_tensor(0.0041, -120)
+    yield Case("softmax-long", network(op, [((1, 1000), per_tensor(0.1, 0))], coarse))
+
+
+def samples(graph: Graph, generator: np.random.Generator, count: int = 6) -> tuple[Array, ...]:
+    """Inputs: random ones, and all values at the ends of int8."""
+    shapes = [graph.tensors[port.tensor].shape[1:] for port in graph.inputs]
+    random = [generator.integers(-128, 128, (count, *s)).astype(INT8) for s in shapes]
+    ends = [np.stack([np.full(s, v, INT8) for v in (-128, 127, 0)]) for s in shapes]
+    return tuple(np.concatenate(pair) for pair in zip(random, ends, strict=True))

@@ -1,0 +1,139 @@
+"""NumPy reference == C on the host == C on an emulated core, for every operator and variant."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from codegen import check_plan, emit, plan, reference
+from codegen.ir import Array, Graph
+from codegen.kernel import Kernel
+from codegen.ops import KERNELS, OPS
+from emulator.cortex_m import CortexM
+from emulator.host import HostModel
+from emulator.model import EmulatedModel
+from targets import toolchain
+from targets.machine import ModelImage
+from targets.target import load
+from tests.codegen import networks
+
+CASES = list(networks.cases())
+COMPILER = "gcc" if shutil.which("arm-none-eabi-gcc") else "zig"
+SOURCES = ("net.c", "kernels.c")
+
+
+def write(graph: Graph, target: str, folder: Path, kernel: Kernel | None = None) -> ModelImage:
+    chosen = {"node": kernel.name} if kernel else {}
+    made = check_plan.check(plan.make(graph, load(target).core, overrides=chosen))
+    for name, text in emit.emit(made, load(target), "0" * 64).items():
+        (folder / name).write_text(text)
+    sizes = [
+        [graph.tensors[p.tensor].size for p in ports] for ports in (graph.inputs, graph.outputs)
+    ]
+    return ModelImage("net", len(made.steps), tuple(sizes[0]), tuple(sizes[1]), max(made.size, 4))
+
+
+def on_host(folder: Path, image: ModelImage, inputs: tuple[Array, ...]) -> Array:
+    library = folder / "libnet.so"
+    toolchain.build_host(folder, SOURCES, library)
+    return HostModel(library, image).run(inputs)[0]  # type: ignore[arg-type]
+
+
+def on_core(folder: Path, target: str, image: ModelImage, inputs: tuple[Array, ...]) -> Array:
+    elf = folder / "net.elf"
+    sources = ("startup.c", "main.c", *SOURCES)
+    compiler = toolchain.find(COMPILER)
+    toolchain.build_firmware(compiler, load(target), folder, sources, "link.ld", elf)
+    with EmulatedModel(CortexM(load(target), elf), image) as model:
+        runs = [model.infer(tuple(x[i].tobytes() for x in inputs)) for i in range(len(inputs[0]))]
+    return np.stack([np.frombuffer(run.outputs[0], np.int8) for run in runs])
+
+
+def expected(graph: Graph, inputs: tuple[Array, ...]) -> Array:
+    wanted = reference.run(graph, inputs)[0]  # type: ignore[arg-type]
+    return wanted.reshape(len(wanted), -1)
+
+
+@pytest.mark.parametrize("target", ["generic-m0plus", "generic-m4"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_case(case: networks.Case, target: str, tmp_path: Path) -> None:
+    inputs = networks.samples(case.graph, np.random.default_rng(3))
+    wanted = expected(case.graph, inputs)
+    image = write(case.graph, target, tmp_path)
+    np.testing.assert_array_equal(on_host(tmp_path, image, inputs), wanted)
+    np.testing.assert_array_equal(on_core(tmp_path, target, image, inputs), wanted)
+
+
+def _variants() -> list[tuple[networks.Case, Kernel]]:
+    """Cases that more than one variant serves, with each of those variants."""
+    core = load("generic-m4").core
+    found = []
+    for case in CASES:
+        node = case.graph.nodes[0]
+        operands = tuple(case.graph.tensors[name] for name in node.inputs)
+        layer = plan.Layer(node, operands, case.graph.tensors[node.output], core)
+        serving = [k for k in KERNELS[node.op.kind] if k.serves(layer)]
+        found += [(case, k) for k in serving if len(serving) > 1]
+    return found
+
+
+@pytest.mark.parametrize(("case", "kernel"), _variants(), ids=lambda x: getattr(x, "name", str(x)))
+def test_variants_agree(case: networks.Case, kernel: Kernel, tmp_path: Path) -> None:
+    inputs = networks.samples(case.graph, np.random.default_rng(4))
+    image = write(case.graph, "generic-m4", tmp_path, kernel)
+    np.testing.assert_array_equal(on_host(tmp_path, image, inputs), expected(case.graph, inputs))
+
+
+def test_every_kernel_has_a_case() -> None:
+    core = load("generic-m4").core
+    tested = {plan.choose(_layer(case, core)).name for case in CASES if _has_code(case)}
+    tested |= {kernel.name for _, kernel in _variants()}
+    assert tested == {kernel.name for kernels in KERNELS.values() for kernel in kernels}
+
+
+def _has_code(case: networks.Case) -> bool:
+    return case.graph.nodes[0].op.kind != "reshape"
+
+
+def _layer(case: networks.Case, core: plan.Core) -> plan.Layer:
+    node = case.graph.nodes[0]
+    operands = tuple(case.graph.tensors[name] for name in node.inputs)
+    return plan.Layer(node, operands, case.graph.tensors[node.output], core)
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Graph:
+    size = draw(st.tuples(st.integers(1, 8), st.integers(1, 8)))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    pads = draw(st.tuples(*[st.integers(0, 3)] * 4))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    groups = draw(st.sampled_from([1, 1, 2, 4]))
+    depth = groups * draw(st.integers(1, 3))
+    channels = groups * draw(st.integers(1, 3))
+    zero_points = draw(st.tuples(st.integers(-128, 127), st.integers(-128, 127)))
+    scales = draw(st.tuples(st.floats(1e-3, 1.0), st.floats(1e-3, 10.0)))
+    clamp = draw(st.sampled_from([None, (0.0, 6.0), (0.0, float("inf"))]))
+    for axis in (0, 1):  # the window must fit
+        while size[axis] + pads[axis] + pads[axis + 2] < (kernel[axis] - 1) * dilation[axis] + 1:
+            size = tuple(n + 1 if a == axis else n for a, n in enumerate(size))  # type: ignore[assignment]
+    op = OPS["conv2d"](stride, pads, dilation, groups, clamp)
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    extreme = draw(st.sampled_from([None, None, -127, 127]))
+    weights = (channels, *kernel, depth // groups)
+    grids = ((scales[0], zero_points[0]), (scales[1], zero_points[1]))
+    return networks.weighted(op, (1, *size, depth), weights, generator, grids, extreme)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=convolutions(), seed=st.integers(0, 2**32))
+def test_any_convolution(graph: Graph, seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("conv")
+    inputs = networks.samples(graph, np.random.default_rng(seed), 3)
+    image = write(graph, "generic-m4", folder)
+    np.testing.assert_array_equal(on_host(folder, image, inputs), expected(graph, inputs))
