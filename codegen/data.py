@@ -46,6 +46,11 @@ class DataSet:
         """Real values of samples start..stop, float32."""
         return tuple(_real(x[start:stop], grid) for x, grid in zip(self.x, self.grids, strict=True))
 
+    def spread(self, count: int) -> DataSet:
+        """At most `count` samples, evenly spaced: neighbours may be much alike. Without labels."""
+        chosen = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        return replace(self, x=tuple(x[chosen] for x in self.x), y=None, group=None)
+
     def head(self, count: int) -> DataSet:
         """The first `count` samples, without labels."""
         return replace(self, x=tuple(x[:count] for x in self.x), y=None, group=None)

@@ -129,7 +129,7 @@ def _calibration(
             f"{spec} holds no calib_x to calibrate on",
             hint="pass --calib FILE.npz, or --calib random to try without (accuracy will be poor)",
         )
-    found = data.load(spec, graph.inputs, key).head(options.calib_samples)
+    found = data.load(spec, graph.inputs, key).spread(options.calib_samples)
     samples = tuple(
         execute.to_device(port, x) for port, x in zip(graph.inputs, found.real(), strict=True)
     )

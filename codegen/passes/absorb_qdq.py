@@ -17,7 +17,7 @@ from codegen.ops.reshape import Reshape
 from codegen.ops.resize import Resize
 from codegen.ops.slice import Slice
 from codegen.ops.transpose import Transpose
-from codegen.qdq import Dequantize, Quantize, quantize, real_range
+from codegen.qdq import Dequantize, Quantize, quantize, real_range, stored_range
 from codegen.rewrite import rebuilt, uses
 from targets.errors import UnsupportedModel
 
@@ -149,8 +149,8 @@ def _per_channel(node: Node, tensor: Tensor) -> Tensor:
     repeat = channels if quant.axis is None else 1
     zeros = np.asarray(quant.zero_points * repeat, np.int64)
     centred = data.astype(np.int64) - zeros.reshape(-1, *(1,) * (data.ndim - 1))
-    limits = np.iinfo(data.dtype)
-    if centred.min() < limits.min or centred.max() > limits.max:
+    low, high = stored_range(quant)
+    if centred.min() < low or centred.max() > high:
         why = f"{node.label!r}: weights minus their zero point do not fit 8 bits"
         raise UnsupportedModel(why, hint="quantize the weights symmetrically", node=node.label)
     grid = Quant(quant.scales * repeat, (0,) * channels, 0, quant.width)

@@ -45,11 +45,10 @@ def _fused(pad: Pad, op: Op) -> Op | None:
     if not isinstance(op, MaxPool | AveragePool):
         return None
     pads = _sum(op.pads, added)
-    if any(size >= op.kernel[axis % 2] for axis, size in enumerate(pads)):
-        return None
+    too_wide = any(size >= op.kernel[axis % 2] for axis, size in enumerate(pads))
     if isinstance(op, MaxPool):
-        return replace(op, pads=pads) if pad.value == -inf else None
-    if pad.value == 0 and (op.count_include_pad or not any(op.pads)):
+        return replace(op, pads=pads) if pad.value == -inf and not too_wide else None
+    if pad.value == 0 and not too_wide and (op.count_include_pad or not any(op.pads)):
         return replace(op, pads=pads, count_include_pad=True)
     return None
 

@@ -33,7 +33,7 @@ def sink_transposes(graph: Graph) -> Graph:
        size 1 is a Reshape; Reshapes in a row are one;
     3. Lookup, Add, Mul, Concat, Pad, Slice, Mean, Softmax and Dense compute on the tensor before
        the transposition, with their constants and axes reordered, where their axes allow it;
-    4. so does a Reshape that only adds or removes axes of size 1;
+    4. so does a Reshape that only adds or removes axes of size 1; a vector lies along the last axis;
     5. a Reshape to (1, K) is made without the transposition, and the order of the K elements is
        carried on to the columns of the Dense that reads them;
     6. an output leaves the device as it is computed (`Port.perm`);
@@ -49,24 +49,26 @@ def sink_transposes(graph: Graph) -> Graph:
 
 def _input(graph: Graph, layout: Layout, port: Port) -> Port:
     tensor = graph.tensors[port.tensor]
-    perm = _wanted(graph, port.tensor, DEPTH) or tuple(range(len(tensor.shape)))
+    identity = tuple(range(len(tensor.shape)))
+    perm = _wanted(graph, port.tensor, identity, DEPTH) or identity
     shape = tuple(tensor.shape[axis] for axis in perm)
     layout.tensors[port.tensor] = replace(tensor, shape=shape)
     layout.views[port.tensor] = View(port.tensor, inverse(perm))
     return replace(port, perm=tuple(port.perm[axis] for axis in perm))
 
 
-def _wanted(graph: Graph, name: str, depth: int) -> Perm | None:
-    """The order in which all readers of a tensor want it."""
-    orders = set()
+def _wanted(graph: Graph, name: str, perm: Perm, depth: int) -> Perm | None:
+    """The order of the input's axes that all its readers want; None when they disagree."""
+    orders: set[Perm | None] = {None} if graph.is_output(name) or not depth else set()
     for node in graph.consumers(name) if depth else ():
         if isinstance(node.op, Transpose):
-            orders.add(node.op.perm)
+            moved = tuple(perm[axis] for axis in node.op.perm)
+            orders.add(_wanted(graph, node.output, moved, depth - 1))
         elif isinstance(node.op, Lookup | Pad) or _with_constant(graph, node):
-            orders.add(_wanted(graph, node.output, depth - 1))
+            orders.add(_wanted(graph, node.output, perm, depth - 1))
         else:
-            orders.add(None)
-    return orders.pop() if len(orders) == 1 and not graph.is_output(name) else None
+            orders.add(perm)
+    return orders.pop() if len(orders) == 1 else None
 
 
 def _with_constant(graph: Graph, node: Node) -> bool:
@@ -101,11 +103,15 @@ def _reshape(layout: Layout, node: Node) -> None:
     assert isinstance(node.op, Reshape)
     view, shape = layout.views[node.inputs[0]], node.op.shape
     device = layout.shape(view.tensor)
+    longer = [size for size in shape if size != 1]
     if view.grid is not None:
         source = layout.plain(node.inputs[0], node)
+    elif len(longer) == 1 and shape[0] == 1:
+        _reshape_units(layout, node, view, shape)
+        return
     elif moves_only_units(device, view.perm):
         source = view.tensor
-    elif _longer(device, view.perm) == [size for size in shape if size != 1]:
+    elif _longer(device, view.perm) == longer:
         _reshape_units(layout, node, view, shape)
         return
     elif len(shape) == 2 and shape[0] == 1:
