@@ -25,6 +25,15 @@ def as_floats(inputs: tuple[Array, ...]) -> tuple[FloatArray, ...]:
     return tuple(np.asarray(array, np.float32) for array in inputs)
 
 
+def finite(array: Array, name: str) -> FloatArray:
+    """Numbers as float32. NaN is refused, and infinity, unless it is a lone bound of a Clip."""
+    with np.errstate(over="ignore"):
+        data = array.astype(np.float32)
+    if np.isnan(data).any() or (data.size > 1 and not np.isfinite(data).all()):
+        raise UnsupportedModel(f"tensor {name!r} holds NaN or infinity")
+    return data
+
+
 class Builder:
     """A graph under construction. ONNX value names map to tensors through `get` and `set`."""
 
@@ -36,6 +45,7 @@ class Builder:
         self.integer_inputs: dict[str, str] = {}
         self._by_onnx_name: dict[str, str] = {}
         self._copies: dict[str, int] = {}
+        self._constants = 0
 
     def get(self, onnx_name: str) -> str:
         """The tensor that an ONNX value became."""
@@ -70,7 +80,12 @@ class Builder:
 
     def constant(self, array: Array, hint: str = "constant", quant: Quant | None = None) -> str:
         """Adds a constant: float32, stored integers of `quant`, or the integers of a shape."""
-        data = array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
+        data = array
+        if np.issubdtype(array.dtype, np.floating):
+            data = finite(array, hint)
+        self._constants += data.size
+        if self._constants > MAX_ELEMENTS:
+            raise UnsupportedModel(f"constant {hint!r}: the model's constants are too large")
         name = self._fresh(hint)
         self.tensors[name] = Tensor(name, data.shape, quant, data)
         return name

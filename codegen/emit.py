@@ -75,7 +75,8 @@ def emit(plan: Plan, target: Target, sha256: str) -> dict[str, str]:
         "functions": plan.functions,
         "bodies": [body.rstrip("\n") for body in bodies],
         "uses_high_word": any("high_word(" in body for body in bodies),
-        "uses_saturate": any("saturate(" in body for body in bodies),
+        "uses_requantize_float": (exact := any("requantize_float(" in body for body in bodies)),
+        "uses_saturate": exact or any("saturate(" in body for body in bodies),
         "uses_saturate_wide": any("saturate_wide(" in body for body in bodies),
     }
     board = {"model": model, "target": target}

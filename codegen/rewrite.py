@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from codegen.ir import Graph, Node, Tensor
@@ -14,6 +14,7 @@ class Uses:
     """An index of a graph, for passes that would else search it at every node."""
 
     producers: Mapping[str, Node]
+    readers: Mapping[str, Sequence[Node]]
     reads: Mapping[str, int]
 
     def sole_reader(self, name: str) -> bool:
@@ -26,7 +27,11 @@ def uses(graph: Graph) -> Uses:
     reads = Counter(name for node in graph.nodes for name in node.inputs)
     for port in graph.outputs:
         reads[port.tensor] += 2
-    return Uses({node.output: node for node in graph.nodes}, reads)
+    readers: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        for name in dict.fromkeys(node.inputs):
+            readers.setdefault(name, []).append(node)
+    return Uses({node.output: node for node in graph.nodes}, readers, reads)
 
 
 def rebuilt(

@@ -19,7 +19,8 @@ def _batch_norm(node: OnnxNode, b: Builder) -> None:
     scale, shift, mean, variance = (np.asarray(value, np.float64) for value in operands)
     if b.rank(x) < 2 or scale.shape != (b.shape(x)[1],):
         raise node.unsupported(f"{scale.shape} channels for {list(b.shape(x))}")
-    factor = scale / np.sqrt(variance + node.real("epsilon", 1e-5))
+    with np.errstate(all="ignore"):  # what is not finite is refused with the constant
+        factor = scale / np.sqrt(variance + node.real("epsilon", 1e-5))
     shape = (1, -1) + (1,) * (b.rank(x) - 2)
     product = b.constant(factor.reshape(shape), f"{node.label}.factor")
     offset = b.constant((shift - mean * factor).reshape(shape), f"{node.label}.offset")

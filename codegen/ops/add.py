@@ -65,7 +65,9 @@ ONNX: Mapping[str, Converter] = {"Add": _add, "Sub": _sub, "Sum": _sum}
 
 # Integers: the reference, and the kernels that reproduce it.
 
-MAX_SHIFT = 28  # keeps sum and rounding within 32 bits for multipliers of up to 21 bits
+NARROW_BITS = 21  # of multipliers whose sums fit 32 bits; wider ones take 64
+MAX_SHIFT = 28  # keeps sum and rounding within 32 bits
+MAX_WIDE_SHIFT = 46
 
 
 def _multipliers(
@@ -74,7 +76,8 @@ def _multipliers(
     """Signed multipliers of both operands and their common shift."""
     a, b = inputs
     real = (a.grid.scale / out.grid.scale, b.grid.scale / out.grid.scale)
-    requant = requantization(real, label, op.bits, MAX_SHIFT)
+    limit = MAX_SHIFT if op.bits <= NARROW_BITS else MAX_WIDE_SHIFT
+    requant = requantization(real, label, op.bits, limit)
     first, second = requant.multipliers
     return op.signs[0] * first, op.signs[1] * second, requant.shift
 
@@ -109,6 +112,7 @@ def _instance(layer: Layer) -> Instance:
             "a": names[0],
             "b": names[1],
             "loops": loops(shape, walked),
+            "wide": op.bits > NARROW_BITS,
             "multiplier_a": first,
             "multiplier_b": second,
             "constant": constant,

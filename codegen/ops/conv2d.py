@@ -15,15 +15,8 @@ from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
-from codegen.quant.fixed import (
-    Requant,
-    accumulator_bound,
-    check_accumulator,
-    clamp_range,
-    exact_matmul,
-    requantization,
-    template_params,
-)
+from codegen.quant.fixed import clamp_range, exact_matmul
+from codegen.requantize import Rounding, emitted, rule
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 
 CHUNK = 1 << 23
@@ -36,6 +29,7 @@ class Conv2D:
     Attributes:
         pads: top, left, bottom, right.
         clamp: smallest and largest result, when an activation function was fused.
+        rounding: how sums become int8 (codegen.requantize).
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -44,6 +38,7 @@ class Conv2D:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     clamp: tuple[float, float] | None = None
+    rounding: Rounding = "half_up"
 
     def window(self, weights: tuple[int, ...]) -> Window:
         """The sliding window, for weights of this shape."""
@@ -137,12 +132,6 @@ ONNX: Mapping[str, Converter] = {"Conv": _conv}
 # Integers: the reference, and the kernels that reproduce it.
 
 
-def _requant(op: Conv2D, inputs: tuple[Tensor, ...], out: Tensor, label: str) -> Requant:
-    x, w, _ = inputs
-    scales = np.array(w.grid.scales) * x.grid.scale / out.grid.scale
-    return requantization(scales.tolist(), label)
-
-
 def reference(
     op: Conv2D, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
 ) -> Array:
@@ -162,8 +151,8 @@ def reference(
             total += products.sum(axis=-1, dtype=np.int32).reshape(total.shape)
     total = total + bias.astype(np.int32)
     low, high = clamp_range(op.clamp, out.grid)
-    label = inputs[1].name
-    return _requant(op, inputs, out, label).apply(total, out.grid.zero_point, low, high)
+    requant = rule(inputs[0].grid, inputs[1].grid, out.grid, op.rounding, out.name)
+    return requant.apply(total, out.grid.zero_point, low, high)
 
 
 def _constants(
@@ -176,24 +165,20 @@ def _constants(
     op = layer.node.op
     assert isinstance(op, Conv2D)
     x, w, b = layer.inputs
-    bound = accumulator_bound(w.values, b.values, x.grid.zero_point)
-    check_accumulator(bound, layer.label)
-    requant = _requant(op, layer.inputs, layer.output, layer.label)
+    y = layer.output.grid
+    requant = rule(x.grid, w.grid, y, op.rounding, layer.label)
+    scaling, q = emitted(requant, (x, w, b), y, clamp_range(op.clamp, y), layer.label)
     bias = b.values.astype(np.int64)
     if folded:
         sums = w.values.astype(np.int64).reshape(len(w.values), -1).sum(axis=1)
         bias = bias - x.grid.zero_point * sums
-    limits = clamp_range(op.clamp, layer.output.grid)
-    constants = (
-        Constant("weights", "int8_t", stored, is_weight=True),
-        Constant("bias", "int32_t", bias),
-        Constant("multipliers", "int32_t", np.array(requant.multipliers)),
-    )
+    weights = Constant("weights", "int8_t", stored, is_weight=True)
+    constants = (weights, Constant("bias", "int32_t", bias), *scaling)
     params = window.params(op.window(w.shape), x.shape, layer.output.shape) | {
         "channels": layer.output.shape[3],
         "zero_point": x.grid.zero_point,
         "length": w.size // w.shape[0],
-        "q": template_params(requant, bound, layer.output.grid.zero_point, limits),
+        "q": q,
     }
     return constants, params
 

@@ -13,15 +13,8 @@ from codegen.ir import Array, Tensor
 from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
-from codegen.quant.fixed import (
-    Requant,
-    accumulator_bound,
-    check_accumulator,
-    clamp_range,
-    exact_matmul,
-    requantization,
-    template_params,
-)
+from codegen.quant.fixed import clamp_range, exact_matmul
+from codegen.requantize import Rounding, emitted, rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +23,7 @@ class Dense:
 
     kind: ClassVar[str] = "dense"
     clamp: tuple[float, float] | None = None
+    rounding: Rounding = "half_up"  # how sums become int8 (codegen.requantize)
 
     def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
         """The operand's shape with N in place of K."""
@@ -125,12 +119,6 @@ ONNX: Mapping[str, Converter] = {"Gemm": _gemm, "MatMul": _matmul}
 # Integers: the reference, and the kernels that reproduce it.
 
 
-def _requant(inputs: tuple[Tensor, ...], out: Tensor, label: str) -> Requant:
-    x, w, _ = inputs
-    scales = np.array(w.grid.scales) * x.grid.scale / out.grid.scale
-    return requantization(scales.tolist(), label)
-
-
 def reference(
     op: Dense, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
 ) -> Array:
@@ -139,19 +127,19 @@ def reference(
     centred = x.astype(np.int32) - inputs[0].grid.zero_point
     total = exact_matmul(centred, w) + bias.astype(np.int32)
     low, high = clamp_range(op.clamp, out.grid)
-    return _requant(inputs, out, inputs[1].name).apply(total, out.grid.zero_point, low, high)
+    requant = rule(inputs[0].grid, inputs[1].grid, out.grid, op.rounding, out.name)
+    return requant.apply(total, out.grid.zero_point, low, high)
 
 
 def _instance(layer: Layer) -> Instance:
     op = layer.node.op
     assert isinstance(op, Dense)
     x, w, b = layer.inputs
-    zero_point = x.grid.zero_point
-    bound = accumulator_bound(w.values, b.values, zero_point)
-    check_accumulator(bound, layer.label)
-    requant = _requant(layer.inputs, layer.output, layer.label)
-    limits = clamp_range(op.clamp, layer.output.grid)
-    bias = b.values.astype(np.int64) - zero_point * w.values.astype(np.int64).sum(axis=1)
+    y = layer.output.grid
+    requant = rule(x.grid, w.grid, y, op.rounding, layer.label)
+    scaling, q = emitted(requant, (x, w, b), y, clamp_range(op.clamp, y), layer.label)
+    sums = w.values.astype(np.int64).sum(axis=1)
+    bias = b.values.astype(np.int64) - x.grid.zero_point * sums
     channels, length = w.shape
     return Instance(
         label=f"{length}_{channels}",
@@ -159,12 +147,12 @@ def _instance(layer: Layer) -> Instance:
             "rows": layer.output.size // channels,
             "length": length,
             "channels": channels,
-            "q": template_params(requant, bound, layer.output.grid.zero_point, limits),
+            "q": q,
         },
         constants=(
             Constant("weights", "int8_t", w.values, is_weight=True),
             Constant("bias", "int32_t", bias),
-            Constant("multipliers", "int32_t", np.array(requant.multipliers)),
+            *scaling,
         ),
     )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import floor
+from math import floor, prod
 from typing import ClassVar
 
 import numpy as np
 
-from codegen.build import Builder, Converter, OnnxNode
+from codegen.build import MAX_ELEMENTS, Builder, Converter, OnnxNode
 from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import Constant, Instance, Kernel, Layer
 from codegen.spatial import from_image, to_image
@@ -73,6 +73,8 @@ ROUNDING: Mapping[str, Callable[[FloatArray], FloatArray]] = {
 
 def source_indices(size: int, count: int, scale: float, place: str, rounding: str) -> Array:
     """The source index of each of `count` outputs along an axis of `size` elements."""
+    if rounding == "simple":  # what onnxruntime does where opsets 7 to 10 say nothing
+        rounding = "ceil" if scale < 1 else "floor"
     outputs = np.arange(count, dtype=np.float32)
     found = COORDINATES[place](outputs, np.float32(scale), size, count)
     nearest = ROUNDING[rounding](found.astype(np.float32))
@@ -82,15 +84,17 @@ def source_indices(size: int, count: int, scale: float, place: str, rounding: st
 def _resize(node: OnnxNode, b: Builder) -> None:
     modern = node.op_type == "Resize" and node.opset >= 11
     place = node.text("coordinate_transformation_mode", "half_pixel" if modern else "asymmetric")
-    rounding = node.text("nearest_mode", "round_prefer_floor" if modern else "floor")
+    rounding = node.text("nearest_mode", "round_prefer_floor") if modern else "simple"
     mode = node.text("mode", "nearest")
-    if mode != "nearest" or place not in COORDINATES or rounding not in ROUNDING:
+    if mode != "nearest" or place not in COORDINATES or rounding not in (*ROUNDING, "simple"):
         why = f"mode {mode}, {place}, {rounding} is not supported"
         raise node.unsupported(why, "export the model with nearest-neighbour resizing")
     if node.text("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise node.unsupported("keep_aspect_ratio_policy is not supported")
     x = b.read(node, 0)
     counts, scales = _extents(node, b, b.shape(x), modern=modern)
+    if min(counts) < 1 or prod(counts) > MAX_ELEMENTS:
+        raise node.unsupported(f"the result has the unreasonable shape {counts}")
     if counts[:2] != list(b.shape(x))[:2]:
         raise node.unsupported("only rows and columns can be resized")
     if b.rank(x) == 3:

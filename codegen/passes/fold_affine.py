@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from codegen.build import finite
 from codegen.ir import FloatArray, Graph, Node, Tensor
 from codegen.ops.add import Add
 from codegen.ops.conv2d import Conv2D
@@ -97,7 +98,7 @@ def _folded(tensors: dict[str, Tensor], producer: Node, node: Node, constant: Fl
         new_b = node.op.signs[0] * new_b + node.op.signs[1] * wide
     names = (f"{node.output}/w", f"{node.output}/b")
     for name, array in zip(names, (new_w, new_b), strict=True):
-        data = array.astype(np.float32)
+        data = finite(array, name)
         tensors[name] = Tensor(name, data.shape, None, data)
     sources = merged_sources(producer, node)
     return replace(producer, inputs=(x, *names), sources=sources)

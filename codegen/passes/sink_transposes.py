@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,8 +21,11 @@ from codegen.ops.reshape import Reshape
 from codegen.ops.slice import Slice
 from codegen.ops.softmax import Softmax
 from codegen.ops.transpose import Transpose, moves_only_units
+from codegen.rewrite import uses
 
 DEPTH = 64
+
+Readers: TypeAlias = Mapping[str, Sequence[Node]]
 
 
 def sink_transposes(graph: Graph) -> Graph:
@@ -40,32 +44,35 @@ def sink_transposes(graph: Graph) -> Graph:
     7. what is left is transposed where it is needed.
     """
     layout = Layout(graph)
-    inputs = tuple(_input(graph, layout, port) for port in graph.inputs)
+    readers = uses(graph).readers
+    inputs = tuple(_input(graph, layout, port, readers) for port in graph.inputs)
     for node in graph.nodes:
         RULES.get(type(node.op), _plain)(layout, node)
     outputs = tuple(_output(layout, port) for port in graph.outputs)
     return Graph(graph.name, layout.tensors, tuple(layout.nodes), inputs, outputs)
 
 
-def _input(graph: Graph, layout: Layout, port: Port) -> Port:
+def _input(graph: Graph, layout: Layout, port: Port, readers: Readers) -> Port:
     tensor = graph.tensors[port.tensor]
     identity = tuple(range(len(tensor.shape)))
-    perm = _wanted(graph, port.tensor, identity, DEPTH) or identity
+    perm = _wanted(graph, readers, port.tensor, identity) or identity
     shape = tuple(tensor.shape[axis] for axis in perm)
     layout.tensors[port.tensor] = replace(tensor, shape=shape)
     layout.views[port.tensor] = View(port.tensor, inverse(perm))
     return replace(port, perm=tuple(port.perm[axis] for axis in perm))
 
 
-def _wanted(graph: Graph, name: str, perm: Perm, depth: int) -> Perm | None:
+def _wanted(
+    graph: Graph, readers: Readers, name: str, perm: Perm, depth: int = DEPTH
+) -> Perm | None:
     """The order of the input's axes that all its readers want; None when they disagree."""
     orders: set[Perm | None] = {None} if graph.is_output(name) or not depth else set()
-    for node in graph.consumers(name) if depth else ():
+    for node in readers.get(name, ()) if depth else ():
         if isinstance(node.op, Transpose):
             moved = tuple(perm[axis] for axis in node.op.perm)
-            orders.add(_wanted(graph, node.output, moved, depth - 1))
+            orders.add(_wanted(graph, readers, node.output, moved, depth - 1))
         elif isinstance(node.op, Lookup | Pad) or _with_constant(graph, node):
-            orders.add(_wanted(graph, node.output, perm, depth - 1))
+            orders.add(_wanted(graph, readers, node.output, perm, depth - 1))
         else:
             orders.add(perm)
     return orders.pop() if len(orders) == 1 else None
@@ -104,16 +111,14 @@ def _reshape(layout: Layout, node: Node) -> None:
     view, shape = layout.views[node.inputs[0]], node.op.shape
     device = layout.shape(view.tensor)
     longer = [size for size in shape if size != 1]
+    in_order = moves_only_units(device, view.perm)
     if view.grid is not None:
         source = layout.plain(node.inputs[0], node)
-    elif len(longer) == 1 and shape[0] == 1:
+    elif _longer(device, view.perm) == longer and (len(longer) == 1 or not in_order):
         _reshape_units(layout, node, view, shape)
         return
-    elif moves_only_units(device, view.perm):
+    elif in_order:
         source = view.tensor
-    elif _longer(device, view.perm) == longer:
-        _reshape_units(layout, node, view, shape)
-        return
     elif len(shape) == 2 and shape[0] == 1:
         flat = layout.reshape(view.tensor, shape, node, node.output)
         layout.views[node.output] = View(flat, view.perm, device)

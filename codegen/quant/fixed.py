@@ -135,7 +135,7 @@ def template_params(
 ) -> dict[str, object]:
     """The `q` of the templates' requantize macro, for accumulators of at most `bound`."""
     high = high_word(requant, bound)
-    common = {"zero_point": zero_point, "low": limits[0], "high": limits[1]}
+    common = {"float": False, "zero_point": zero_point, "low": limits[0], "high": limits[1]}
     if high is None:
         rounding = 1 << (requant.shift - 1)
         return {"wide": True, "pre": 0, "shift": requant.shift, "rounding": rounding, **common}

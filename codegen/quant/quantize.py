@@ -20,6 +20,8 @@ import numpy.typing as npt
 
 from codegen.ir import Array, Graph, Node, Quant, Tensor, per_tensor, verify_quantized
 from codegen.ops.add import Add
+from codegen.ops.conv2d import Conv2D
+from codegen.ops.dense import Dense
 from codegen.ops.lookup import Lookup
 from codegen.quant.calibrate import Range
 from targets.errors import UnsupportedModel
@@ -33,7 +35,7 @@ FIXED_GRIDS = {
 }
 WEIGHT_LIMIT = 127
 BIAS_LIMIT = 2**30  # leaves the accumulator room above the bias
-IMPORTED_ADD_BITS = 21
+IMPORTED_ADD_BITS = 31
 
 
 def activation_grid(values: Range) -> Quant:
@@ -49,7 +51,7 @@ def quantize(graph: Graph, found: Mapping[str, Range], imported: bool) -> Graph:
     Args:
         graph: a float graph; tensors may carry grids of their own.
         found: calibrated ranges of activations; those with a grid of their own need none.
-        imported: the model arrived quantized, so additions keep more bits to follow its float arithmetic.
+        imported: the model arrived quantized: its results are rounded as ONNX rounds them.
 
     Raises:
         UnsupportedModel: an activation has neither a grid nor a range.
@@ -137,8 +139,10 @@ class _Rewriter:
         else:
             inputs = tuple(self._operand(name) for name in node.inputs)
         op = node.op
-        if isinstance(op, Add) and self.imported:
+        if self.imported and isinstance(op, Add):
             op = replace(op, bits=IMPORTED_ADD_BITS)
+        elif self.imported and isinstance(op, Conv2D | Dense):
+            op = replace(op, rounding="float32")
         self._define(node.output)
         self.nodes.append(replace(node, op=op, inputs=inputs))
 

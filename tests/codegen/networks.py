@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -75,7 +75,16 @@ def weighted(
 
 def cases() -> Iterator[Case]:
     """Every operator in the forms that its kernels treat differently."""
-    for family in (_convolutions, _dense, _elementwise, _lookups, _pools, _moves, _softmaxes):
+    for family in (
+        _convolutions,
+        _dense,
+        _float_rounding,
+        _elementwise,
+        _lookups,
+        _pools,
+        _moves,
+        _softmaxes,
+    ):
         yield from family(np.random.default_rng(7))
 
 
@@ -120,6 +129,31 @@ def _dense(g: np.random.Generator) -> Iterator[Case]:
     yield Case("dense-wide", weighted(dense(), (1, 4000), (2, 4000), g, wide))
 
 
+def _float_rounding(g: np.random.Generator) -> Iterator[Case]:
+    """ONNX's rounding, with scales that a multiplier fits and with ones whose ties none fits."""
+    conv = OPS["conv2d"](pads=(1, 1, 1, 1), rounding="float32")
+    yield Case("conv-float-fitted", weighted(conv, (1, 6, 5, 3), (4, 3, 3, 3), g))
+    for name, op, shape in (
+        ("dense", OPS["dense"](rounding="float32"), (5, 8)),
+        ("conv", OPS["conv2d"](rounding="float32"), (5, 1, 1, 8)),
+        ("depthwise", OPS["conv2d"](groups=5, rounding="float32"), (5, 2, 2, 1)),
+    ):
+        x = (1, 8) if name == "dense" else (1, 3, 3, 5 if name == "depthwise" else 8)
+        graph = weighted(op, x, shape, g, ((0.5, 3), (0.25, -11)))
+        yield Case(f"{name}-float-dyadic", _with_weight_scales(graph, 2.0**-7))
+
+
+def _with_weight_scales(graph: Graph, scale: float) -> Graph:
+    """The same layer with one dyadic weight scale: many sums lie exactly between two results."""
+    w, b = graph.tensors["w"], graph.tensors["b"]
+    count = w.shape[0]
+    x_scale = graph.tensors["x0"].grid.scale
+    return graph.with_tensors(
+        replace(w, quant=Quant((scale,) * count, (0,) * count, 0)),
+        replace(b, quant=Quant((x_scale * scale,) * count, (0,) * count, 0, 32)),
+    )
+
+
 def _elementwise(g: np.random.Generator) -> Iterator[Case]:
     a, b, y = per_tensor(0.1, 5), per_tensor(0.07, -128), per_tensor(0.15, 20)
     shape = (1, 3, 4, 5)
@@ -127,6 +161,8 @@ def _elementwise(g: np.random.Generator) -> Iterator[Case]:
         yield Case(name, network(OPS["add"](signs), [(shape, a), (shape, b)], y))
     relu = OPS["add"](clamp=(0.0, inf), bits=21)
     yield Case("add-relu-21bits", network(relu, [(shape, a), (shape, b)], y))
+    wide = OPS["add"](bits=31)
+    yield Case("add-31bits", network(wide, [(shape, a), (shape, b)], y))
     per_channel = constant("c", g.integers(-128, 128, (1, 1, 1, 5)).astype(INT8), b)
     yield Case("add-constant", network(OPS["add"](), [(shape, a)], y, (per_channel,)))
     yield Case("mul", network(OPS["mul"](), [(shape, a), (shape, b)], per_tensor(0.09, 0)))

@@ -1,0 +1,121 @@
+"""ONNX's own requantization, in integers: for models that arrive quantized.
+
+ONNX (QLinearConv, QuantizeLinear) computes rint(float32(acc) * scale) + zero_point: float32 product, halves
+to even. The C code has no floats, so that rule is met in one of two ways, byte for byte:
+
+* *fitted*: an ordinary fixed-point multiplier that gives the same result for every accumulator the layer
+  can reach. Both functions are monotone, so it is enough that they agree around the 255 output
+  thresholds; each threshold bounds the multiplier from both sides, and any integer left will do.
+* *exact*: float32 arithmetic spelled out in integers, where no multiplier fits (scales near a dyadic
+  number, whose ties need rounding to even).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codegen.ir import Array, IntArray, Quant
+from codegen.quant.fixed import INT8_MAX, INT8_MIN, Requant, requantization, saturated
+from targets.errors import UnsupportedModel
+
+STEPS_LIMIT = 1024  # beyond it every result saturates
+MANTISSA_BITS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class FloatRequant:
+    """Requantization by float32 scales, one per output channel."""
+
+    scales: tuple[float, ...]
+    label: str
+
+    def apply(
+        self, accumulator: Array, zero_point: int, low: int, high: int
+    ) -> npt.NDArray[np.int8]:
+        """int8 of `accumulator` (..., channels): clamp(rint(float32(acc) * scale) + zp)."""
+        steps = accumulator.astype(np.float32) * np.array(self.scales, np.float32)
+        limited = np.clip(np.rint(steps), -STEPS_LIMIT, STEPS_LIMIT).astype(np.int32)
+        return saturated(limited + zero_point, low, high)
+
+    def fitted(self, lowest: IntArray, highest: IntArray, zero_point: int) -> Requant | None:
+        """Fixed-point multipliers with the same results; None when a channel has none.
+
+        Args:
+            lowest: least accumulator of every channel.
+            highest: largest accumulator of every channel.
+            zero_point: of the output.
+        """
+        ideal = requantization(self.scales, self.label)
+        thresholds = self._thresholds(lowest, highest, zero_point)
+        multipliers = []
+        for channel, first in enumerate(thresholds.tolist()):
+            reach = int(lowest[channel]), int(highest[channel])
+            allowed = _allowed(first, reach, ideal.shift, zero_point)
+            if allowed is None:
+                return None
+            multipliers.append(min(max(ideal.multipliers[channel], allowed[0]), allowed[1]))
+        return Requant(tuple(multipliers), ideal.shift)
+
+    def parts(self) -> tuple[IntArray, IntArray]:
+        """Mantissas of 24 bits and shifts: scale = mantissa / 2**shift, exactly."""
+        fractions, exponents = np.frexp(np.array(self.scales, np.float32))
+        mantissas = (fractions.astype(np.float64) * 2**MANTISSA_BITS).astype(np.int64)
+        shifts = MANTISSA_BITS - exponents.astype(np.int64)
+        if shifts.min(initial=1) < 1:
+            raise UnsupportedModel(f"{self.label}: the scales give a multiplier of 2**23 or more")
+        return mantissas, np.minimum(shifts, 63)
+
+    def _thresholds(self, lowest: IntArray, highest: IntArray, zero_point: int) -> IntArray:
+        """Smallest accumulator whose result is at least v, for v = -127..127, per channel.
+
+        One beyond the highest accumulator where there is none. By bisection: results are monotone.
+        """
+        wanted = np.arange(INT8_MIN + 1, INT8_MAX + 1)
+        shape = (len(lowest), len(wanted))
+        low = np.broadcast_to(lowest[:, None], shape).copy()
+        high = np.broadcast_to(highest[:, None] + 1, shape).copy()
+        while np.any(low < high):
+            middle = (low + high) >> 1
+            result = self.apply(middle.T, zero_point, INT8_MIN, INT8_MAX).T
+            reached = (result >= wanted) | (middle > highest[:, None])
+            active = low < high
+            high = np.where(active & reached, middle, high)
+            low = np.where(active & ~reached, middle + 1, low)
+        return low
+
+
+def _allowed(
+    thresholds: list[int], reach: tuple[int, int], shift: int, zero_point: int
+) -> tuple[int, int] | None:
+    """The multipliers M for which (acc * M + 2**(shift-1)) >> shift crosses at these thresholds."""
+    least, most = 0, 2**31 - 1
+    for value, threshold in zip(range(INT8_MIN + 1, INT8_MAX + 1), thresholds, strict=True):
+        needed = ((value - zero_point) << shift) - (1 << (shift - 1))
+        # At the threshold acc * M >= needed, one below it acc * M < needed, that is <= needed - 1.
+        if threshold <= reach[1]:
+            bounds = _solve(threshold, needed)
+            least, most = max(least, bounds[0]), min(most, bounds[1])
+        if threshold > reach[0]:
+            bounds = _solve(-(threshold - 1), 1 - needed)
+            least, most = max(least, bounds[0]), min(most, bounds[1])
+        if least > most:
+            return None
+    return least, most
+
+
+def _solve(factor: int, bound: int) -> tuple[int, int]:
+    """The M in 0..2**31 - 1 with factor * M >= bound, as (least, most); empty when least > most."""
+    if factor == 0:
+        return (0, 2**31 - 1) if bound <= 0 else (1, 0)
+    if factor > 0:
+        return -(-bound // factor), 2**31 - 1
+    return 0, bound // factor
+
+
+def float_scales(x: Quant, w: Quant, y: Quant) -> tuple[float, ...]:
+    """float32 multipliers as onnxruntime computes them: (x_scale * w_scale) / y_scale."""
+    product = np.float32(x.scale) * np.array(w.scales, np.float32)
+    return tuple(float(scale) for scale in product / np.float32(y.scale))
