@@ -18,6 +18,9 @@ __all__ = ["Builder", "Converter", "OnnxNode", "as_floats"]
 
 MAX_ELEMENTS = 1 << 28
 MAX_RANK = 8
+MOVES = frozenset(
+    {"concat", "lookup", "max_pool", "pad", "reshape", "resize", "slice", "transpose"}
+)
 
 
 def as_floats(inputs: tuple[Array, ...]) -> tuple[FloatArray, ...]:
@@ -42,7 +45,7 @@ class Builder:
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[Node] = []
         self.inputs: list[Port] = []
-        self.integer_inputs: dict[str, str] = {}
+        self.stored_types: dict[str, str] = {}
         self._by_onnx_name: dict[str, str] = {}
         self._copies: dict[str, int] = {}
         self._constants = 0
@@ -75,7 +78,7 @@ class Builder:
         self.tensors[tensor] = Tensor(tensor, shape)
         self.inputs.append(Port(name, tensor, shape, tuple(range(len(shape)))))
         if dtype != "float32":
-            self.integer_inputs[tensor] = dtype
+            self.stored_types[tensor] = dtype
         return tensor
 
     def constant(self, array: Array, hint: str = "constant", quant: Quant | None = None) -> str:
@@ -100,6 +103,7 @@ class Builder:
         _check_shape(op, label, shape)
         output = self._fresh(hint or label)
         self.tensors[output] = Tensor(output, shape)
+        self._pass_on(op, inputs, output, label)
         self.nodes.append(Node(op, tuple(inputs), output, sources))
         return output
 
@@ -137,9 +141,20 @@ class Builder:
             return node.integers(key)
         return tuple(int(item) for item in value.reshape(-1))
 
-    def annotate(self, name: str, quant: Quant) -> None:
-        """Records the grid of an activation."""
+    def annotate(self, name: str, quant: Quant | None, dtype: str) -> None:
+        """Records that the file's activation holds stored integers, of this grid and type."""
         self.tensors[name] = replace(self.tensors[name], quant=quant)
+        self.stored_types[name] = dtype
+
+    def meaning(self, node: OnnxNode, name: str, number: float) -> float:
+        """The real number that a node means by a number beside a tensor of stored integers."""
+        if name not in self.stored_types:
+            return number
+        grid = self.tensors[name].quant
+        if grid is None:
+            raise node.unsupported("it computes on integers of an unknown scale")
+        shift = 128 if self.stored_types[name] == "uint8" else 0
+        return grid.scale * (number - shift - grid.zero_point)
 
     def finish(self, name: str, outputs: Sequence[tuple[str, str]]) -> Graph:
         """The graph with these outputs (ONNX name, tensor); unread constants are left out."""
@@ -149,6 +164,17 @@ class Builder:
             used.update((*node.inputs, node.output))
         tensors = {key: tensor for key, tensor in self.tensors.items() if key in used}
         return Graph(name, tensors, tuple(self.nodes), tuple(self.inputs), ports)
+
+    def _pass_on(self, op: Op, inputs: Sequence[str], output: str, label: str) -> None:
+        """Stored integers may be moved and clipped; whoever computes must read them as reals."""
+        kinds = {(self.tensors[x].quant, self.stored_types.get(x)) for x in inputs}
+        quant, dtype = next(iter(kinds))
+        if op.kind == "dequantize" or not any(name in self.stored_types for name in inputs):
+            return
+        if op.kind not in MOVES or len(kinds) > 1 or dtype is None:
+            why = f"{op.kind} {label!r} computes on integers that no DequantizeLinear reads"
+            raise UnsupportedModel(why, node=label)
+        self.annotate(output, quant, dtype)
 
     def _port(self, onnx_name: str, tensor: str) -> Port:
         shape = self.shape(tensor)

@@ -1,7 +1,8 @@
-"""How layers with weights come back to int8: the rule, and what their kernels need for it."""
+"""How sums come back to int8: the rule, and what kernels need for it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -15,52 +16,106 @@ from codegen.quant.fixed import (
     requantization,
     template_params,
 )
-from codegen.quant.float_rounding import FloatRequant, float_scales
+from codegen.quant.float_rounding import FloatRequant
 
 Rounding = Literal["half_up", "float32"]
+"""Ours (docs/quantization.md, 2), or ONNX's, for models that arrived quantized (section 5)."""
 
 
-def rule(x: Quant, w: Quant, y: Quant, rounding: Rounding, label: str) -> Requant | FloatRequant:
-    """The requantization of a layer: ours, or ONNX's for models that arrived quantized."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaling:
+    """A rule as the templates take it.
+
+    Attributes:
+        multipliers: int32, one per channel (or per entry that the kernel chooses from).
+        shifts: uint8 beside them, for ONNX's rule where no fixed-point multiplier fits; else None.
+        q: numbers for the `requantize` macro.
+    """
+
+    multipliers: IntArray
+    shifts: IntArray | None
+    q: dict[str, object]
+
+    def constants(self) -> tuple[Constant, ...]:
+        """The arrays in flash, for kernels that look their multiplier up."""
+        arrays = (Constant("multipliers", "int32_t", self.multipliers),)
+        if self.shifts is None:
+            return arrays
+        return (*arrays, Constant("shifts", "uint8_t", self.shifts))
+
+    def immediates(self) -> dict[str, object]:
+        """Template params, for kernels that have one multiplier."""
+        shift = 0 if self.shifts is None else int(self.shifts[0])
+        return {"multiplier": int(self.multipliers[0]), "shift": shift, "q": self.q}
+
+
+def rule(
+    numerators: tuple[Quant, ...], y: Quant, counts: IntArray, rounding: Rounding, label: str
+) -> Requant | FloatRequant:
+    """Real multipliers scale * scale ... / (y_scale * counts) as integers or as float32.
+
+    Args:
+        numerators: grids whose scales multiply; the last may be per channel.
+        y: grid of the output.
+        counts: divisors (1 for sums, the number of elements for means), one or one per entry.
+        rounding: which rule.
+        label: the layer, for messages.
+    """
     if rounding == "float32":
-        return FloatRequant(float_scales(x, w, y), label)
-    return requantization((np.array(w.scales) * x.scale / y.scale).tolist(), label)
+        # In onnxruntime's order of operations, each one rounded to float32.
+        product = np.ones(1, np.float32)
+        for grid in numerators:
+            product = product * np.array(grid.scales, np.float32)
+        scales = product / np.float32(y.scale) / counts.astype(np.float32)
+        return FloatRequant(tuple(float(scale) for scale in scales), label)
+    real = np.prod([np.array(grid.scales[:1]) for grid in numerators[:-1]])
+    real = real * np.array(numerators[-1].scales) / y.scale / counts
+    return requantization(real.tolist(), label)
 
 
-def emitted(
+ONE = np.ones(1, np.int64)
+
+
+def scaling(
     requant: Requant | FloatRequant,
-    operands: tuple[Tensor, Tensor, Tensor],
+    reach: tuple[IntArray, IntArray],
+    y: Quant,
+    limits: tuple[int, int] = (-128, 127),
+) -> Scaling:
+    """A rule for sums between reach[0] and reach[1] (per multiplier)."""
+    bound = int(max(np.abs(reach[0]).max(), np.abs(reach[1]).max()))
+    if isinstance(requant, FloatRequant):
+        fitted = requant.fitted(*reach, y.zero_point)
+        if fitted is None:
+            mantissas, shifts = requant.parts()
+            exact: dict[str, object] = {
+                "float": True,
+                "zero_point": y.zero_point,
+                "low": limits[0],
+                "high": limits[1],
+            }
+            return Scaling(mantissas, shifts, exact)
+        requant = fitted
+    q = template_params(requant, bound, y.zero_point, limits)
+    return Scaling(np.array(requant.multipliers), None, q)
+
+
+def weighted(
+    operands: tuple[Tensor, ...],
     y: Quant,
     limits: tuple[int, int],
+    rounding: Rounding,
     label: str,
-) -> tuple[tuple[Constant, ...], dict[str, object]]:
-    """Constants and the templates' `q` for a layer with operands x, w, b.
+) -> Scaling:
+    """The scaling of a layer with operands x, w, b.
 
     Raises:
         UnsupportedModel: the accumulator may leave 32 bits.
     """
     x, w, b = operands
-    bound = accumulator_bound(w.values, b.values, x.grid.zero_point)
-    check_accumulator(bound, label)
-    if isinstance(requant, FloatRequant):
-        fitted = requant.fitted(*reach(x.grid, w, b), y.zero_point)
-        if fitted is None:
-            return _exact(requant, y, limits)
-        requant = fitted
-    multipliers = Constant("multipliers", "int32_t", np.array(requant.multipliers))
-    return (multipliers,), template_params(requant, bound, y.zero_point, limits)
-
-
-def _exact(
-    requant: FloatRequant, y: Quant, limits: tuple[int, int]
-) -> tuple[tuple[Constant, ...], dict[str, object]]:
-    mantissas, shifts = requant.parts()
-    constants = (
-        Constant("multipliers", "int32_t", mantissas),
-        Constant("shifts", "uint8_t", shifts),
-    )
-    low, high = limits
-    return constants, {"float": True, "zero_point": y.zero_point, "low": low, "high": high}
+    check_accumulator(accumulator_bound(w.values, b.values, x.grid.zero_point), label)
+    requant = rule((x.grid, w.grid), y, ONE, rounding, label)
+    return scaling(requant, reach(x.grid, w, b), y, limits)
 
 
 def reach(x: Quant, w: Tensor, b: Tensor) -> tuple[IntArray, IntArray]:
@@ -69,3 +124,8 @@ def reach(x: Quant, w: Tensor, b: Tensor) -> tuple[IntArray, IntArray]:
     ends = weights * (-128 - x.zero_point), weights * (127 - x.zero_point)
     bias = b.values.astype(np.int64)
     return bias + np.minimum(*ends).sum(axis=1), bias + np.maximum(*ends).sum(axis=1)
+
+
+def sum_reach(x: Quant, counts: IntArray) -> tuple[IntArray, IntArray]:
+    """Least and largest sum of `counts` values x - zp."""
+    return counts * (-128 - x.zero_point), counts * (127 - x.zero_point)

@@ -80,7 +80,8 @@ def boards(name: str | None) -> dict[str, Any]:
 
 def operators() -> dict[str, Any]:
     """Supported ONNX operators, and the kernels of every operator of ours."""
-    from codegen.ops import CONVERTERS, KERNELS
+    from codegen.lowering import CONVERTERS
+    from codegen.ops import KERNELS
 
     return {
         "schema_version": SCHEMA_VERSION,

@@ -25,7 +25,9 @@ def _cast(node: OnnxNode, b: Builder) -> None:
     if node.integer("to", 1) not in FLOATS:
         raise node.unsupported("only casts to floating point are supported")
     x = b.read(node, 0)
-    kind = b.integer_inputs.get(x)
+    kind = b.stored_types.get(x)
+    if kind is not None and b.tensors[x].quant is not None:
+        raise node.unsupported("it reads quantized integers as numbers")
     if kind is not None:  # an image of bytes: the numbers are the integers themselves
         quant = per_tensor(1.0, -128 if kind == "uint8" else 0)
         x = b.emit(Dequantize(quant), (x,), node.sources)

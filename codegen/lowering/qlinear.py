@@ -19,7 +19,7 @@ def _operand(node: OnnxNode, b: Builder, index: int, axis: int = 0) -> str:
     x = b.read(node, index)
     tensor, zero = b.tensors[x], b.static(node, index + 2)
     stored = tensor.data.dtype.name if tensor.data is not None else None
-    dtype = stored or b.integer_inputs.get(x) or (zero.dtype.name if zero is not None else "uint8")
+    dtype = stored or b.stored_types.get(x) or (zero.dtype.name if zero is not None else "uint8")
     quant = read_grid(node, b, index + 1, dtype, b.rank(x), axis)
     if tensor.data is not None:
         return stored_constant(b, x, quant, tensor.data)
@@ -42,7 +42,7 @@ def _compute(node: OnnxNode, b: Builder, op_type: str, operands: Sequence[str], 
     dtype = zero.dtype.name if zero is not None else "uint8"
     quant = read_grid(node, b, grid, dtype, b.rank(y), 0)
     output = b.emit(Quantize(quant), (y,), node.sources)
-    b.annotate(output, quant)
+    b.annotate(output, quant, dtype)
     b.write(node, output)
 
 

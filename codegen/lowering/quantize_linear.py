@@ -60,7 +60,7 @@ def _quantize(node: OnnxNode, b: Builder) -> None:
     if quant.axis is not None:
         raise node.unsupported("per-channel grids on activations are not supported")
     y = b.emit(Quantize(quant), (x,), node.sources)
-    b.annotate(y, quant)
+    b.annotate(y, quant, dtype)
     b.write(node, y)
 
 
@@ -74,7 +74,7 @@ def _dequantize(node: OnnxNode, b: Builder) -> None:
         b.write(node, stored_constant(b, x, quant, tensor.data))
         return
     dtype = "uint8" if zero is None else zero.dtype.name
-    quant = read_grid(node, b, 1, b.integer_inputs.get(x, dtype), b.rank(x), 1)
+    quant = read_grid(node, b, 1, b.stored_types.get(x, dtype), b.rank(x), 1)
     b.write(node, b.emit(Dequantize(quant), (x,), node.sources))
 
 

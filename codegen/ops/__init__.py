@@ -45,7 +45,7 @@ def _operators(found: Iterable[ModuleType]) -> dict[str, type[Op]]:
 
 
 _MODULES = modules(__name__, __path__)
-OPS: Mapping[str, type[Op]] = _operators(_MODULES)
+OPS: Mapping[str, Callable[..., Op]] = _operators(_MODULES)
 CONVERTERS: Mapping[str, Converter] = converters(_MODULES)
 
 Reference = Callable[[Any, tuple[Array, ...], tuple[Tensor, ...], Tensor], Array]

@@ -12,10 +12,10 @@ import numpy as np
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, IntArray, Tensor
-from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
+from codegen.kernel import Footprint, Instance, Kernel, Layer
 from codegen.ops.pad import Pad
 from codegen.pooling import grown, read_pool
-from codegen.quant.fixed import Requant, requantization, saturated, template_params
+from codegen.requantize import Rounding, rule, scaling, sum_reach
 from codegen.spatial import Pair, Window, from_image, to_image
 
 
@@ -28,6 +28,7 @@ class AveragePool:
     stride: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
     count_include_pad: bool = False
+    rounding: Rounding = "half_up"
 
     def window(self) -> Window:
         """The sliding window."""
@@ -104,17 +105,12 @@ ONNX: Mapping[str, Converter] = {"AveragePool": _average_pool, "GlobalAveragePoo
 # Integers: the reference, and the kernels that reproduce it.
 
 
-def _requant(op: AveragePool, inputs: tuple[Tensor, ...], out: Tensor, label: str) -> Requant:
-    """One multiplier per number of taps inside the image: entry n - 1 divides by n.
-
-    Only the full count occurs without padding; with padding that counts, every window has it.
-    """
-    x = inputs[0].grid
+def _counts(op: AveragePool) -> IntArray:
+    """Divisors that occur: entry n - 1 is n; only the full count where every window has it."""
     taps = op.kernel[0] * op.kernel[1]
-    ratio = x.scale / out.grid.scale
     if not any(op.pads) or op.count_include_pad:
-        return requantization([ratio / taps], label)
-    return requantization([ratio / n for n in range(1, taps + 1)], label)
+        return np.array([taps], np.int64)
+    return np.arange(1, taps + 1, dtype=np.int64)
 
 
 def reference(
@@ -123,28 +119,25 @@ def reference(
     """int8 average: sum(x - zp) over the taps inside the image, one rounding."""
     centred = values[0].astype(np.int32) - inputs[0].grid.zero_point
     total = reduce(np.add, window.taps(op.window(), centred, 0))
-    requant = _requant(op, inputs, out, out.name)
-    if len(requant.multipliers) > 1:
-        counts = op.counts(*inputs[0].shape[1:3]).astype(np.int64)[:, :, None]
-        chosen = np.array(requant.multipliers, np.int64)[counts - 1]
-        product = total.astype(np.int64) * chosen
-        rounded = (product + (1 << (requant.shift - 1))) >> requant.shift
-        return saturated(rounded + out.grid.zero_point)
-    return requant.apply(total, out.grid.zero_point, -128, 127)
+    divisors = _counts(op)
+    requant = rule((inputs[0].grid,), out.grid, divisors, op.rounding, out.name)
+    pick = op.counts(*inputs[0].shape[1:3])[:, :, None] - 1 if len(divisors) > 1 else None
+    return requant.apply(total, out.grid.zero_point, pick=pick)
 
 
 def _instance(layer: Layer) -> Instance:
     op = layer.node.op
     assert isinstance(op, AveragePool)
     x, y = layer.inputs[0], layer.output
-    requant = _requant(op, layer.inputs, y, layer.label)
+    divisors = _counts(op)
+    requant = rule((x.grid,), y.grid, divisors, op.rounding, layer.label)
+    scaled = scaling(requant, sum_reach(x.grid, divisors), y.grid)
     params = window.params(op.window(), x.shape, y.shape) | {
         "zero_point": x.grid.zero_point,
-        "counts": len(requant.multipliers) > 1,
-        "q": template_params(requant, 255 * op.kernel[0] * op.kernel[1], y.grid.zero_point),
+        "counts": len(divisors) > 1,
+        "q": scaled.q,
     }
-    multipliers = Constant("multipliers", "int32_t", np.array(requant.multipliers))
-    return Instance(window.label(op.window(), x.shape, y.shape), params, (multipliers,))
+    return Instance(window.label(op.window(), x.shape, y.shape), params, scaled.constants())
 
 
 def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:

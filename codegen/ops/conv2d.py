@@ -16,7 +16,7 @@ from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import clamp_range, exact_matmul
-from codegen.requantize import Rounding, emitted, rule
+from codegen.requantize import ONE, Rounding, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 
 CHUNK = 1 << 23
@@ -56,10 +56,8 @@ class Conv2D:
     def evaluate(self, inputs: tuple[Array, ...]) -> Array:
         """The convolution: shifted products when depthwise, else matrix products."""
         x, w, b = as_floats(inputs)
-        if w.shape[3] == 1 and self.groups == x.shape[3]:
-            y = self._depthwise(x, w)
-        else:
-            y = self._grouped(x, w)
+        depthwise = w.shape[3] == 1 and self.groups == x.shape[3]
+        y = self._depthwise(x, w) if depthwise else self._grouped(x, w)
         y += b
         return y if self.clamp is None else np.clip(y, *self.clamp, out=y)
 
@@ -151,7 +149,7 @@ def reference(
             total += products.sum(axis=-1, dtype=np.int32).reshape(total.shape)
     total = total + bias.astype(np.int32)
     low, high = clamp_range(op.clamp, out.grid)
-    requant = rule(inputs[0].grid, inputs[1].grid, out.grid, op.rounding, out.name)
+    requant = rule((inputs[0].grid, inputs[1].grid), out.grid, ONE, op.rounding, out.name)
     return requant.apply(total, out.grid.zero_point, low, high)
 
 
@@ -166,19 +164,18 @@ def _constants(
     assert isinstance(op, Conv2D)
     x, w, b = layer.inputs
     y = layer.output.grid
-    requant = rule(x.grid, w.grid, y, op.rounding, layer.label)
-    scaling, q = emitted(requant, (x, w, b), y, clamp_range(op.clamp, y), layer.label)
+    scaling = weighted(layer.inputs, y, clamp_range(op.clamp, y), op.rounding, layer.label)
     bias = b.values.astype(np.int64)
     if folded:
         sums = w.values.astype(np.int64).reshape(len(w.values), -1).sum(axis=1)
         bias = bias - x.grid.zero_point * sums
     weights = Constant("weights", "int8_t", stored, is_weight=True)
-    constants = (weights, Constant("bias", "int32_t", bias), *scaling)
+    constants = (weights, Constant("bias", "int32_t", bias), *scaling.constants())
     params = window.params(op.window(w.shape), x.shape, layer.output.shape) | {
         "channels": layer.output.shape[3],
         "zero_point": x.grid.zero_point,
         "length": w.size // w.shape[0],
-        "q": q,
+        "q": scaling.q,
     }
     return constants, params
 

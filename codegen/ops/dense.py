@@ -14,7 +14,7 @@ from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
 from codegen.quant.fixed import clamp_range, exact_matmul
-from codegen.requantize import Rounding, emitted, rule
+from codegen.requantize import ONE, Rounding, rule, weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def reference(
     centred = x.astype(np.int32) - inputs[0].grid.zero_point
     total = exact_matmul(centred, w) + bias.astype(np.int32)
     low, high = clamp_range(op.clamp, out.grid)
-    requant = rule(inputs[0].grid, inputs[1].grid, out.grid, op.rounding, out.name)
+    requant = rule((inputs[0].grid, inputs[1].grid), out.grid, ONE, op.rounding, out.name)
     return requant.apply(total, out.grid.zero_point, low, high)
 
 
@@ -136,8 +136,7 @@ def _instance(layer: Layer) -> Instance:
     assert isinstance(op, Dense)
     x, w, b = layer.inputs
     y = layer.output.grid
-    requant = rule(x.grid, w.grid, y, op.rounding, layer.label)
-    scaling, q = emitted(requant, (x, w, b), y, clamp_range(op.clamp, y), layer.label)
+    scaling = weighted(layer.inputs, y, clamp_range(op.clamp, y), op.rounding, layer.label)
     sums = w.values.astype(np.int64).sum(axis=1)
     bias = b.values.astype(np.int64) - x.grid.zero_point * sums
     channels, length = w.shape
@@ -147,12 +146,12 @@ def _instance(layer: Layer) -> Instance:
             "rows": layer.output.size // channels,
             "length": length,
             "channels": channels,
-            "q": q,
+            "q": scaling.q,
         },
         constants=(
             Constant("weights", "int8_t", w.values, is_weight=True),
             Constant("bias", "int32_t", bias),
-            *scaling,
+            *scaling.constants(),
         ),
     )
 

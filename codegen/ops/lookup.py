@@ -89,29 +89,25 @@ def _plain(function: str, *parameters: tuple[str, float]) -> Converter:
     """A converter that reads up to two number attributes."""
 
     def convert(node: OnnxNode, b: Builder) -> None:
+        x = _real(node, b)
         values = [node.real(key, default) for key, default in parameters]
-        b.write(node, b.emit(Lookup(function, *values), (b.read(node, 0),), node.sources))
+        b.write(node, b.emit(Lookup(function, *values), (x,), node.sources))
 
     return convert
 
 
-def _clip(node: OnnxNode, b: Builder) -> None:
-    low, high = (_bound(node, b, 1, "min", -inf), _bound(node, b, 2, "max", inf))
+def _real(node: OnnxNode, b: Builder) -> str:
     x = b.read(node, 0)
-    grid = b.tensors[x].quant
-    if grid is not None:  # stored integers are clipped: the bounds are integers too
-        shift = 128 if _is_unsigned(node, b) else 0
-        low = grid.scale * (low - shift - grid.zero_point)
-        high = grid.scale * (high - shift - grid.zero_point)
-    y = b.emit(Lookup("clip", low, high), (x,), node.sources)
-    if grid is not None:
-        b.annotate(y, grid)
-    b.write(node, y)
+    if x in b.stored_types:
+        raise node.unsupported("it computes on integers that no DequantizeLinear reads")
+    return x
 
 
-def _is_unsigned(node: OnnxNode, b: Builder) -> bool:
-    bounds = [b.value(b.get(name)) for name in node.inputs[1:3] if name]
-    return any(bound is not None and bound.dtype == np.uint8 for bound in bounds)
+def _clip(node: OnnxNode, b: Builder) -> None:
+    x = b.read(node, 0)
+    low, high = _bound(node, b, 1, "min", -inf), _bound(node, b, 2, "max", inf)
+    op = Lookup("clip", b.meaning(node, x, low), b.meaning(node, x, high))
+    b.write(node, b.emit(op, (x,), node.sources))
 
 
 def _bound(node: OnnxNode, b: Builder, index: int, key: str, default: float) -> float:
@@ -127,7 +123,7 @@ def _limit(*, upper: bool) -> Converter:
         bound = b.value(names[-1])
         if len(names) != 2 or bound is None or bound.size != 1 or b.is_constant(names[0]):
             raise node.unsupported("only one activation and one constant number are supported")
-        number = float(bound.reshape(-1)[0])
+        number = b.meaning(node, names[0], float(bound.reshape(-1)[0]))
         op = Lookup("clip", -inf, number) if upper else Lookup("clip", number, inf)
         b.write(node, b.emit(op, names[:1], node.sources))
 
@@ -136,7 +132,7 @@ def _limit(*, upper: bool) -> Converter:
 
 def _gelu(node: OnnxNode, b: Builder) -> None:
     function = "gelu_tanh" if node.text("approximate", "none") == "tanh" else "gelu"
-    b.write(node, b.emit(Lookup(function), (b.read(node, 0),), node.sources))
+    b.write(node, b.emit(Lookup(function), (_real(node, b),), node.sources))
 
 
 def _prelu(node: OnnxNode, b: Builder) -> None:
@@ -144,7 +140,7 @@ def _prelu(node: OnnxNode, b: Builder) -> None:
     if slope is None or np.any(slope != slope.reshape(-1)[0]):
         raise node.unsupported("only one slope for all channels is supported")
     op = Lookup("leaky_relu", float(slope.reshape(-1)[0]))
-    b.write(node, b.emit(op, (b.read(node, 0),), node.sources))
+    b.write(node, b.emit(op, (_real(node, b),), node.sources))
 
 
 OP = Lookup

@@ -13,7 +13,8 @@ from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, Tensor
 from codegen.kernel import Footprint, Instance, Kernel, Layer
 from codegen.ops.reshape import reshape
-from codegen.quant.fixed import Requant, check_accumulator, requantization, template_params
+from codegen.quant.fixed import check_accumulator
+from codegen.requantize import Rounding, rule, scaling, sum_reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Mean:
     kind: ClassVar[str] = "mean"
     axes: tuple[int, ...]
     keepdims: bool = True
+    rounding: Rounding = "half_up"
 
     def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
         """The operand's shape without the averaged axes, or with units there."""
@@ -80,11 +82,6 @@ def _view(op: Mean, shape: tuple[int, ...]) -> tuple[int, int, int]:
     return prod(shape[:first]), prod(shape[first : last + 1]), prod(shape[last + 1 :])
 
 
-def _requant(inputs: tuple[Tensor, ...], out: Tensor, count: int, label: str) -> Requant:
-    x = inputs[0].grid
-    return requantization([x.scale / out.grid.scale / count], label)
-
-
 def reference(
     op: Mean, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
 ) -> Array:
@@ -92,8 +89,8 @@ def reference(
     _, count, inner = _view(op, inputs[0].shape)
     centred = values[0].astype(np.int32) - inputs[0].grid.zero_point
     total = centred.reshape(len(centred), -1, count, inner).sum(axis=2, dtype=np.int32)
-    requant = _requant(inputs, out, count, out.name)
-    result = requant.apply(total, out.grid.zero_point, -128, 127)
+    requant = rule((inputs[0].grid,), out.grid, np.array([count]), op.rounding, out.name)
+    result = requant.apply(total, out.grid.zero_point)
     return result.reshape(len(result), *out.shape[1:])
 
 
@@ -102,9 +99,9 @@ def _instance(layer: Layer) -> Instance:
     assert isinstance(op, Mean)
     x, y = layer.inputs[0], layer.output
     outer, count, inner = _view(op, x.shape)
-    bound = 255 * count
-    check_accumulator(bound, layer.label)
-    requant = _requant(layer.inputs, y, count, layer.label)
+    check_accumulator(255 * count, layer.label)
+    divisor = np.array([count])
+    requant = rule((x.grid,), y.grid, divisor, op.rounding, layer.label)
     return Instance(
         label=f"{outer}x{count}x{inner}",
         params={
@@ -112,8 +109,7 @@ def _instance(layer: Layer) -> Instance:
             "count": count,
             "inner": inner,
             "zero_sum": -count * x.grid.zero_point,
-            "multiplier": requant.multipliers[0],
-            "q": template_params(requant, bound, y.grid.zero_point),
+            **scaling(requant, sum_reach(x.grid, divisor), y.grid).immediates(),
         },
     )
 

@@ -14,7 +14,8 @@ from codegen.elementwise import elementwise_footprints, operand_names
 from codegen.ir import Array, Tensor
 from codegen.kernel import Instance, Kernel, Layer
 from codegen.loops import broadcast_strides, loops
-from codegen.quant.fixed import Requant, clamp_range, requantization, template_params
+from codegen.quant.fixed import clamp_range
+from codegen.requantize import ONE, Rounding, rule, scaling
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Mul:
 
     kind: ClassVar[str] = "mul"
     clamp: tuple[float, float] | None = None
+    rounding: Rounding = "half_up"
 
     def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
         """The broadcast shape."""
@@ -59,25 +61,24 @@ ONNX: Mapping[str, Converter] = {"Div": _div, "Mul": _mul}
 # Integers: the reference, and the kernels that reproduce it.
 
 
-def _requant(inputs: tuple[Tensor, ...], out: Tensor, label: str) -> Requant:
-    a, b = inputs
-    return requantization([a.grid.scale * b.grid.scale / out.grid.scale], label)
-
-
 def reference(op: Mul, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor) -> Array:
     """int8 product: (a - za) * (b - zb), one rounding."""
     a, b = inputs
     first = values[0].astype(np.int32) - a.grid.zero_point
     product = first * (values[1].astype(np.int32) - b.grid.zero_point)
     low, high = clamp_range(op.clamp, out.grid)
-    return _requant(inputs, out, out.name).apply(product, out.grid.zero_point, low, high)
+    requant = rule((a.grid, b.grid), out.grid, ONE, op.rounding, out.name)
+    return requant.apply(product, out.grid.zero_point, low, high)
+
+
+_REACH = (np.array([-255 * 255]), np.array([255 * 255]))
 
 
 def _instance(layer: Layer) -> Instance:
     op = layer.node.op
     assert isinstance(op, Mul)
     a, b = layer.inputs
-    requant = _requant(layer.inputs, layer.output, layer.label)
+    requant = rule((a.grid, b.grid), layer.output.grid, ONE, op.rounding, layer.label)
     names, constants = operand_names(layer)
     shape = layer.output.shape
     walked = {
@@ -93,8 +94,7 @@ def _instance(layer: Layer) -> Instance:
             "loops": loops(shape, walked),
             "zero_a": a.grid.zero_point,
             "zero_b": b.grid.zero_point,
-            "multiplier": requant.multipliers[0],
-            "q": template_params(requant, 255 * 255, layer.output.grid.zero_point, limits),
+            **scaling(requant, _REACH, layer.output.grid, limits).immediates(),
         },
         constants=constants,
     )

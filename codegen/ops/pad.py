@@ -49,7 +49,8 @@ def _pad(node: OnnxNode, b: Builder) -> None:
         pads[axis % rank] = (before, behind)
     fill = b.static(node, 2)
     value = node.real("value", 0.0) if fill is None else float(fill.reshape(-1)[0])
-    b.write(node, b.emit(Pad(tuple(pads), value), (x,), node.sources))
+    op = Pad(tuple(pads), b.meaning(node, x, value))
+    b.write(node, b.emit(op, (x,), node.sources))
 
 
 OP = Pad

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,16 +37,30 @@ class Requant:
     shift: int
 
     def apply(
-        self, accumulator: Array, zero_point: int, low: int, high: int
+        self,
+        accumulator: Array,
+        zero_point: int,
+        low: int = INT8_MIN,
+        high: int = INT8_MAX,
+        pick: Array | None = None,
     ) -> npt.NDArray[np.int8]:
         """int8 of `accumulator` (..., channels): clamp(zp + ((acc * M + 2**(s-1)) >> s)).
 
-        One rounding, halves towards plus infinity, on the exact 64-bit product.
+        One rounding, halves towards plus infinity, on the exact 64-bit product. `pick` says which
+        multiplier each element takes, where that is not the one of its channel.
         """
         multipliers = np.array(self.multipliers, np.int64)
-        product: IntArray = accumulator.astype(np.int64) * multipliers
+        product: IntArray = accumulator.astype(np.int64) * picked(multipliers, pick)
         shifted = (product + (1 << (self.shift - 1))) >> self.shift
         return saturated(shifted + zero_point, low, high)
+
+
+def picked(multipliers: npt.NDArray[Any], pick: Array | None) -> npt.NDArray[Any]:
+    """The multipliers themselves, or those that an index array names."""
+    if pick is None:
+        return multipliers
+    chosen: npt.NDArray[Any] = multipliers[pick.astype(np.int64)]
+    return chosen
 
 
 def requantization(

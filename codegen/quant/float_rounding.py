@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from codegen.ir import Array, IntArray, Quant
-from codegen.quant.fixed import INT8_MAX, INT8_MIN, Requant, requantization, saturated
+from codegen.ir import Array, IntArray
+from codegen.quant.fixed import INT8_MAX, INT8_MIN, Requant, picked, requantization, saturated
 from targets.errors import UnsupportedModel
 
 STEPS_LIMIT = 1024  # beyond it every result saturates
@@ -33,11 +33,20 @@ class FloatRequant:
     label: str
 
     def apply(
-        self, accumulator: Array, zero_point: int, low: int, high: int
+        self,
+        accumulator: Array,
+        zero_point: int,
+        low: int = INT8_MIN,
+        high: int = INT8_MAX,
+        pick: Array | None = None,
     ) -> npt.NDArray[np.int8]:
-        """int8 of `accumulator` (..., channels): clamp(rint(float32(acc) * scale) + zp)."""
-        steps = accumulator.astype(np.float32) * np.array(self.scales, np.float32)
-        limited = np.clip(np.rint(steps), -STEPS_LIMIT, STEPS_LIMIT).astype(np.int32)
+        """int8 of `accumulator` (..., channels): clamp(rint(float32(acc) * scale) + zp).
+
+        `pick` says which scale each element takes, where that is not the one of its channel.
+        """
+        scales = picked(np.array(self.scales, np.float32), pick)
+        steps = np.rint(accumulator.astype(np.float32) * scales)
+        limited = np.clip(steps, -STEPS_LIMIT, STEPS_LIMIT).astype(np.int32)
         return saturated(limited + zero_point, low, high)
 
     def fitted(self, lowest: IntArray, highest: IntArray, zero_point: int) -> Requant | None:
@@ -79,7 +88,7 @@ class FloatRequant:
         high = np.broadcast_to(highest[:, None] + 1, shape).copy()
         while np.any(low < high):
             middle = (low + high) >> 1
-            result = self.apply(middle.T, zero_point, INT8_MIN, INT8_MAX).T
+            result = self.apply(middle.T, zero_point).T
             reached = (result >= wanted) | (middle > highest[:, None])
             active = low < high
             high = np.where(active & reached, middle, high)
@@ -113,9 +122,3 @@ def _solve(factor: int, bound: int) -> tuple[int, int]:
     if factor > 0:
         return -(-bound // factor), 2**31 - 1
     return 0, bound // factor
-
-
-def float_scales(x: Quant, w: Quant, y: Quant) -> tuple[float, ...]:
-    """float32 multipliers as onnxruntime computes them: (x_scale * w_scale) / y_scale."""
-    product = np.float32(x.scale) * np.array(w.scales, np.float32)
-    return tuple(float(scale) for scale in product / np.float32(y.scale))

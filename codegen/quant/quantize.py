@@ -20,9 +20,12 @@ import numpy.typing as npt
 
 from codegen.ir import Array, Graph, Node, Quant, Tensor, per_tensor, verify_quantized
 from codegen.ops.add import Add
+from codegen.ops.average_pool import AveragePool
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
 from codegen.ops.lookup import Lookup
+from codegen.ops.mean import Mean
+from codegen.ops.mul import Mul
 from codegen.quant.calibrate import Range
 from targets.errors import UnsupportedModel
 
@@ -141,7 +144,7 @@ class _Rewriter:
         op = node.op
         if self.imported and isinstance(op, Add):
             op = replace(op, bits=IMPORTED_ADD_BITS)
-        elif self.imported and isinstance(op, Conv2D | Dense):
+        elif self.imported and isinstance(op, AveragePool | Conv2D | Dense | Mean | Mul):
             op = replace(op, rounding="float32")
         self._define(node.output)
         self.nodes.append(replace(node, op=op, inputs=inputs))

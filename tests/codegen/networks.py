@@ -79,6 +79,7 @@ def cases() -> Iterator[Case]:
         _convolutions,
         _dense,
         _float_rounding,
+        _means,
         _elementwise,
         _lookups,
         _pools,
@@ -141,6 +142,20 @@ def _float_rounding(g: np.random.Generator) -> Iterator[Case]:
         x = (1, 8) if name == "dense" else (1, 3, 3, 5 if name == "depthwise" else 8)
         graph = weighted(op, x, shape, g, ((0.5, 3), (0.25, -11)))
         yield Case(f"{name}-float-dyadic", _with_weight_scales(graph, 2.0**-7))
+
+
+def _means(g: np.random.Generator) -> Iterator[Case]:
+    """Averages on one grid: their exact halves round to even."""
+    grid = per_tensor(0.1, -7)
+    image = [((1, 8, 8, 3), grid)]
+    pool = OPS["average_pool"]
+    yield Case("average-float", network(pool((4, 4), (4, 4), rounding="float32"), image, grid))
+    padded = pool((3, 3), (2, 2), (1, 1, 1, 1), rounding="float32")
+    yield Case("average-float-padded", network(padded, image, grid))
+    yield Case("mean-float", network(OPS["mean"]((1, 2), rounding="float32"), image, grid))
+    pair = [((1, 6), per_tensor(0.5, 3)), ((1, 6), per_tensor(0.25, -4))]
+    product = OPS["mul"](rounding="float32")
+    yield Case("mul-float", network(product, pair, per_tensor(0.25, 1)))
 
 
 def _with_weight_scales(graph: Graph, scale: float) -> Graph:

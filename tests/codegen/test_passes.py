@@ -16,12 +16,21 @@ from onnxruntime.quantization import (
 
 from codegen.execute import run_float
 from codegen.importer import load
-from codegen.ir import Array, Graph
+from codegen.ir import Array, Graph, Tensor
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.max_pool import MaxPool
 from codegen.pipeline import PASSES, run
 from targets.errors import UnsupportedModel
-from tests.codegen.tiny_models import Net, check, close, compiled, node
+from tests.codegen.tiny_models import (
+    Net,
+    check,
+    close,
+    compiled,
+    fake_quantized,
+    node,
+    samples,
+    theirs,
+)
 
 RNG = np.random.default_rng(3)
 
@@ -53,7 +62,7 @@ def cnn(*tail: tuple[str, str], last: str = "p", normed: bool = True) -> Net:
         "v": np.abs(normal(6)), "w2": normal(6, 1, 3, 3), "c": normal(1, 54),
         "w3": normal(4, 54), "b3": normal(4),
     }  # fmt: skip
-    return Net(nodes, [(1, 3, 15, 13 + 2)], constants)
+    return Net(nodes, [(1, 3, 15, 15)], constants)
 
 
 def test_pytorch_network_needs_no_transpose(tmp_path: Path) -> None:
@@ -196,40 +205,61 @@ def test_shared_values_are_not_folded_away(tmp_path: Path) -> None:
 
 
 class Random(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int | str, ...]) -> None:
         self.left = 8
         self.shape = shape
 
     def get_next(self) -> dict[str, Array] | None:
         self.left -= 1
-        return {"x": normal(*self.shape)} if self.left >= 0 else None
+        return {"x": normal(*map(int, self.shape))} if self.left >= 0 else None
 
 
-@pytest.mark.parametrize("form", [QuantFormat.QDQ, QuantFormat.QOperator])
-@pytest.mark.parametrize("activation", [QuantType.QInt8, QuantType.QUInt8])
-@pytest.mark.parametrize("per_channel", [False, True])
+FORMS = [
+    (form, activation, per_channel)
+    for form in (QuantFormat.QDQ, QuantFormat.QOperator)
+    for activation in (QuantType.QInt8, QuantType.QUInt8)
+    for per_channel in (False, True)
+]
+POOLED = cnn(("GlobalAveragePool", "p"), last="p_", normed=False)
+QUANTIZABLE = {
+    "cnn": Net(
+        POOLED.nodes, POOLED.shapes, {**POOLED.constants, "c": normal(1, 6), "w3": normal(4, 6)}
+    ),
+    **{name: net for name, net in NETS.items() if name != "normalised input"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form[0].name}-{form[1].name}-{form[2]}")
+@pytest.mark.parametrize("name", QUANTIZABLE)
 def test_quantized_models_keep_their_grids(
-    tmp_path: Path, form: QuantFormat, activation: QuantType, per_channel: bool
+    tmp_path: Path, name: str, form: tuple[QuantFormat, QuantType, bool]
 ) -> None:
-    net = cnn(("GlobalAveragePool", "p"), last="p_", normed=False)
-    net = Net(net.nodes, net.shapes, {**net.constants, "c": normal(1, 6), "w3": normal(4, 6)}, 13)
-    target = tmp_path / "quantized.onnx"
+    net, target = QUANTIZABLE[name], tmp_path / "quantized.onnx"
     quantize_static(
-        net.save(tmp_path), target, Random((1, 3, 15, 15)), quant_format=form,
-        activation_type=activation, weight_type=QuantType.QInt8, per_channel=per_channel,
+        net.save(tmp_path), target, Random(net.shapes[0]), quant_format=form[0],
+        activation_type=form[1], weight_type=QuantType.QInt8, per_channel=form[2],
     )  # fmt: skip
     graph = compiled(target)
     assert not {"quantize", "dequantize", "transpose"} & set(kinds(graph)), str(graph)
     for step in graph.nodes:
         if step.op.kind in ("conv2d", "dense"):
-            w, b = (graph.tensors[name] for name in step.inputs[1:])
-            assert w.data is not None
-            assert w.data.dtype == np.int8
-            assert w.quant is not None
-            assert len(w.quant.scales) == w.shape[0]
-            assert b.quant is None or b.quant.width == 32
-    activations = [t for t in graph.tensors.values() if t.data is None]
-    assert all(t.quant is not None for t in activations), str(graph)
+            check_weights(*(graph.tensors[name] for name in step.inputs[1:]))
+    inputs = samples(graph)
+    (mine,), (their,) = fake_quantized(graph, inputs), theirs(target, inputs)
+    grid = graph.tensors[graph.outputs[0].tensor].quant
+    assert grid is not None
+    assert float(np.ptp(their)) > 10 * grid.scale
+    close(mine, their, 1.01 * grid.scale)
+
+
+def check_weights(w: Tensor, b: Tensor) -> None:
+    assert w.data is not None
+    assert w.data.dtype == np.int8
+    assert w.quant is not None
+    assert w.quant.axis == 0
+    assert len(w.quant.scales) == w.shape[0]
+    assert set(w.quant.zero_points) == {0}
+    assert b.quant is None or b.quant.width == 32
 
 
 def qdq(x: str, y: str) -> list[onnx.NodeProto]:
@@ -254,4 +284,38 @@ def test_grids_that_disagree_are_refused(tmp_path: Path) -> None:
         {"s": np.float32(1), "t": np.float32(2), "z": np.int8(0)},
     )
     with pytest.raises(UnsupportedModel, match="another scale"):
+        compiled(net.save(tmp_path))
+
+
+def test_stored_integers_may_be_clipped_and_moved(tmp_path: Path) -> None:
+    net = Net(
+        [
+            node("QuantizeLinear", "x s z", "q"),
+            node("Clip", "q lo hi", "c"),
+            node("MaxPool", "c", "p", kernel_shape=[2, 2]),
+            node("Transpose", "p", "t", perm=[0, 2, 3, 1]),
+            node("DequantizeLinear", "t s z"),
+        ],
+        [(1, 3, 5, 6)],
+        {"s": np.float32(0.02), "z": np.uint8(120), "lo": np.uint8(90), "hi": np.uint8(200)},
+    )
+    path = net.save(tmp_path)
+    graph = compiled(path)
+    inputs = samples(graph)
+    (mine,), (their,) = fake_quantized(graph, inputs), theirs(path, inputs)
+    close(mine, their, 1e-6)
+
+
+def test_computing_on_stored_integers_is_refused(tmp_path: Path) -> None:
+    net = Net(
+        [
+            node("QuantizeLinear", "x s z", "q"),
+            node("Relu", "q", "r"),
+            node("DequantizeLinear", "r s z"),
+        ],
+        [(1, 2)],
+        {"s": np.float32(1), "z": np.int8(3)},
+        opset=14,
+    )
+    with pytest.raises(UnsupportedModel, match="no DequantizeLinear"):
         compiled(net.save(tmp_path))

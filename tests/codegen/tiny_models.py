@@ -16,6 +16,7 @@ from codegen.execute import from_device, run_float, to_device
 from codegen.importer import load
 from codegen.ir import Array, Graph
 from codegen.pipeline import run
+from codegen.qdq import constant_value, dequantize, quantize
 
 SAMPLES = 3
 
@@ -100,3 +101,20 @@ def check(path: Path, tolerance: float = 1e-4) -> Graph:
         assert mine.shape == their.shape
         close(mine, their, tolerance)
     return graph
+
+
+def fake_quantized(graph: Graph, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The outputs when every activation is rounded to its grid; all of them must have one."""
+    values = {t.name: constant_value(t) for t in graph.tensors.values() if t.data is not None}
+
+    def rounded(name: str, array: Array) -> Array:
+        quant = graph.tensors[name].quant
+        assert quant is not None, f"{name} has no grid"
+        return dequantize(quantize(array, quant), quant)
+
+    for port, array in zip(graph.inputs, inputs, strict=True):
+        values[port.tensor] = rounded(port.tensor, to_device(port, array))
+    for step in graph.nodes:
+        result = step.op.evaluate(tuple(values[name] for name in step.inputs))
+        values[step.output] = rounded(step.output, result)
+    return tuple(from_device(port, values[port.tensor]) for port in graph.outputs)
