@@ -11,11 +11,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from thumbnet import workflow
-from thumbnet.options import CompileOptions, RunOptions
+from thumbnet.options import Accuracy, CompileOptions, RunOptions
 
+Toolchain = Literal["auto", "gcc", "zig"]
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -41,7 +42,9 @@ def data_folder() -> Path:
     return Path(os.environ.get("THUMBNET_DATA", ROOT.parent / "shared" / "data"))
 
 
-def measure(task: Task, target: str, toolchain: str) -> dict[str, Any]:
+def measure(
+    task: Task, target: str, toolchain: Toolchain, accuracy: Accuracy = "host"
+) -> dict[str, Any]:
     """The JSON object of `thumbnet run` for one task."""
     folder = data_folder()
     sets = folder / "datasets"
@@ -50,7 +53,9 @@ def measure(task: Task, target: str, toolchain: str) -> dict[str, Any]:
         data=str(sets / task.data),
         calib=str(sets / task.calib) if task.calib else None,
     )
-    running = RunOptions(data=str(sets / task.data), metric=task.metric, toolchain=toolchain)  # type: ignore[arg-type]
+    running = RunOptions(
+        data=str(sets / task.data), metric=task.metric, toolchain=toolchain, accuracy=accuracy
+    )
     _, found = workflow.run(folder / "models" / f"{task.name}.onnx", compiling, running)
     return found
 
@@ -77,7 +82,16 @@ HEAD = (
     "| model | float | device | samples | instructions | cycles (m4-simple) | arena B (bound) "
     "| SRAM total B | flash total B | mismatched bytes |\n|" + "---|" * 10
 )
-KEPT = ("model", "target", "toolchain", "macs", "sram", "flash", "instructions", "cycles")
+KEPT: tuple[str, ...] = (
+    "model",
+    "target",
+    "toolchain",
+    "macs",
+    "sram",
+    "flash",
+    "instructions",
+    "cycles",
+)
 KEPT += ("cycles_model", "samples", "mismatched_bytes", "host", "accuracy")
 
 

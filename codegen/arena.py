@@ -4,13 +4,15 @@ The problem: one base per buffer; two buffers that live at a common step must be
 dies in the step that writes the other and the kernel's footprint allows the second to run over the
 first (`Overlap`). The arena's size is to be minimal. Corner-point depth-first search: in a tightest
 packing every buffer touches the floor, the ceiling or another buffer, so only such bases are tried.
-A plan whose size equals `lower_bound` is proved optimal.
+A placement whose size equals its bound (codegen.arena_bound) is proved optimal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+from codegen.arena_bound import proved_bound, step_bound
 
 NODE_LIMIT = 5_000
 
@@ -60,12 +62,11 @@ class Placement:
 
 def place(problem: Problem) -> Placement:
     """The smallest placement found; optimal for sure when its size equals its bound."""
-    bound = lower_bound(problem)
-    low, high = bound, sum(_aligned(b.size, problem.alignment) for b in problem.buffers)
+    low = bound = step_bound(problem)
     best = _fit(problem, low)
-    if best is not None:
-        return Placement(best, _top(problem, best), bound)
-    best = _fit(problem, high) or _stacked(problem)
+    if best is None:
+        best = _fit(problem, sum(_aligned(b.size, problem.alignment) for b in problem.buffers))
+        best = best or _stacked(problem)
     high = _top(problem, best)
     while high - low > problem.alignment:
         middle = (low + high) // 2
@@ -74,40 +75,7 @@ def place(problem: Problem) -> Placement:
             low = middle
         else:
             best, high = found, _top(problem, found)
-    return Placement(best, high, bound)
-
-
-def lower_bound(problem: Problem) -> int:
-    """Largest, over the steps, of the live bytes with every legal overlap taken in full."""
-    relations = _by_born(problem)
-    steps = sorted({b.first for b in problem.buffers})
-    return max((_bound_at(problem, relations, step) for step in steps), default=0)
-
-
-def _bound_at(problem: Problem, relations: Mapping[str, Sequence[Overlap]], step: int) -> int:
-    live = {b.name: b for b in problem.buffers if b.first <= step <= b.last}
-    total = sum(b.size for b in live.values())
-    saved = 0
-    for born in (b for b in live.values() if b.first == step):
-        pairs = [o for o in relations.get(born.name, ()) if o.dying in live]
-        if len(pairs) == 1:
-            dying = live[pairs[0].dying]
-            saved += dying.size + born.size - _pair_size(dying.size, born.size, pairs[0])
-        elif pairs:
-            saved += min(born.size, sum(live[o.dying].size for o in pairs))
-    return total - saved
-
-
-def _pair_size(dying: int, born: int, overlap: Overlap) -> int:
-    """Bytes of two overlapping buffers alone."""
-    best = dying + born
-    if overlap.ascending is not None:
-        distance = overlap.ascending
-        best = min(best, max(dying + distance, born) if distance >= 0 else max(dying, born))
-    if overlap.descending is not None:
-        distance = overlap.descending
-        best = min(best, max(born + distance, dying) if distance >= 0 else max(dying, born))
-    return best
+    return Placement(best, high, proved_bound(problem, min(bound, high), high))
 
 
 @dataclass(slots=True)
@@ -211,13 +179,6 @@ def _stacked(problem: Problem) -> dict[str, int]:
 
 def _top(problem: Problem, bases: Mapping[str, int]) -> int:
     return max((bases[b.name] + b.size for b in problem.buffers), default=0)
-
-
-def _by_born(problem: Problem) -> dict[str, list[Overlap]]:
-    relations: dict[str, list[Overlap]] = {}
-    for overlap in problem.overlaps:
-        relations.setdefault(overlap.born, []).append(overlap)
-    return relations
 
 
 def _aligned(value: int, step: int) -> int:

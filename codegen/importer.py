@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -16,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from codegen.build import Builder, OnnxNode, finite
 from codegen.ir import Array, Graph, verify
 from codegen.lowering import CONVERTERS
+from codegen.names import identifier
 from codegen.onnx_load import check, guarded, pin_inputs, read_model, simplified
 from targets.errors import UnsupportedModel, UsageError
 
@@ -64,12 +64,6 @@ def load(
     outputs = [(value.name, b.get(value.name)) for value in model.graph.output]
     _check_outputs(b, outputs)
     return verify(b.finish(identifier(path.stem), outputs))
-
-
-def identifier(text: str) -> str:
-    """A C identifier made from a file's name."""
-    name = re.sub(r"[^A-Za-z0-9_]", "_", text)[:48]
-    return name if re.match(r"[A-Za-z]", name) else f"model_{name}"
 
 
 def _check_outputs(b: Builder, outputs: list[tuple[str, str]]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from codegen.arena import Buffer, Overlap, Placement, Problem, place
+from codegen.arena import Buffer, Overlap, Problem, place
 from codegen.ir import Graph
 from codegen.kernel import Instance, Kernel, Layer, Order
 from codegen.ops import KERNELS
@@ -165,7 +165,7 @@ def make(
         slots={name: slots[root] for name, root in roots.items()},
         arena=placement.size,
         size=-(-top // ALIGNMENT) * ALIGNMENT,
-        bound=_rounded_bound(placement),
+        bound=placement.bound,
     )
 
 
@@ -208,10 +208,6 @@ def _checked_overrides(names: list[str], overrides: Mapping[str, str]) -> Mappin
             hint = f"did you mean {close[0]!r}?" if close else "see the layers of recipe.toml"
             raise UsageError(f"recipe: the model has no layer {name!r}", hint=hint)
     return overrides
-
-
-def _rounded_bound(placement: Placement) -> int:
-    return min(placement.bound, placement.size)
 
 
 def _aliases(graph: Graph) -> dict[str, str]:

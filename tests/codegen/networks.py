@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -30,7 +30,7 @@ def constant(name: str, data: Array, quant: Quant) -> Tensor:
 
 def network(
     op: Op,
-    inputs: list[tuple[Shape, Quant]],
+    inputs: Sequence[tuple[Shape, Quant]],
     out: Quant,
     constants: tuple[Tensor, ...] = (),
     constants_first: bool = False,

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen import check_plan, plan
-from codegen.arena import Buffer, Overlap, Problem, lower_bound, place
+from codegen.arena import Buffer, Overlap, Problem, place
+from codegen.arena_bound import step_bound
 from codegen.check_plan import PlanError
 from codegen.ops import OPS
 from targets.target import load
@@ -18,17 +19,17 @@ from tests.codegen import networks
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> Problem:
+def problems(draw: st.DrawFn, count: int = 25, size: int = 5000) -> Problem:
     """Chains with skips, like networks: buffer i is written at step i."""
-    count = draw(st.integers(1, 25))
+    count = draw(st.integers(1, count))
     buffers = []
     for i in range(count):
         last = min(count - 1, i + draw(st.sampled_from([1, 1, 1, 2, 4])))
-        buffers.append(Buffer(f"t{i}", draw(st.integers(1, 5000)), i, last))
+        buffers.append(Buffer(f"t{i}", draw(st.integers(1, size)), i, last))
     overlaps = []
     for i in range(1, count):
         if buffers[i - 1].last == i and draw(st.booleans()):
-            distance = draw(st.integers(-buffers[i].size, 600))
+            distance = draw(st.integers(-buffers[i].size, size // 8))
             overlaps.append(Overlap(f"t{i - 1}", f"t{i}", ascending=distance))
     return Problem(tuple(buffers), tuple(overlaps))
 
@@ -59,7 +60,7 @@ def test_placements_are_legal_and_never_below_the_bound(problem: Problem) -> Non
     assert legal(problem, dict(found.bases))
     assert all(base % 4 == 0 and base >= 0 for base in found.bases.values())
     assert found.size == max(found.bases[b.name] + b.size for b in problem.buffers)
-    assert found.size >= found.bound == lower_bound(problem)
+    assert found.size >= found.bound >= step_bound(problem)
 
 
 def test_a_chain_is_placed_at_its_bound() -> None:
@@ -74,6 +75,35 @@ def test_an_ascending_overlap_is_used() -> None:
     found = place(Problem(buffers, (overlap,)))
     assert found.size == found.bound == 1100
     assert found.bases["x"] - found.bases["y"] >= 100
+
+
+def test_shifts_that_add_up_are_proved() -> None:
+    """Each layer must lie 448 B below the one before: the sum of the shifts is the bound."""
+    buffers = tuple(Buffer(f"t{i}", 8000, i, i + 1) for i in range(5))
+    overlaps = tuple(Overlap(f"t{i}", f"t{i + 1}", ascending=448) for i in range(4))
+    found = place(Problem(buffers, overlaps))
+    assert found.size == found.bound == 8000 + 4 * 448
+
+
+@settings(max_examples=60, deadline=None)
+@given(problem=problems(count=5, size=40))
+def test_the_bound_is_never_above_the_best_of_all_placements(problem: Problem) -> None:
+    found = place(problem)
+    for size in range(0, found.bound, 4):
+        assert not _exists(problem, size, {})
+
+
+def _exists(problem: Problem, capacity: int, bases: dict[str, int]) -> bool:
+    """Exhaustive search over every aligned base."""
+    rest = [b for b in problem.buffers if b.name not in bases]
+    if not rest:
+        return True
+    for base in range(0, capacity - rest[0].size + 1, 4):
+        trial = bases | {rest[0].name: base}
+        placed = replace(problem, buffers=tuple(b for b in problem.buffers if b.name in trial))
+        if legal(placed, trial) and _exists(problem, capacity, trial):
+            return True
+    return False
 
 
 def test_a_long_graph_is_placed_quickly() -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codegen.importer import digest, identifier, load
+from codegen.importer import digest, load
 from codegen.ir import Array
 from codegen.pipeline import run
 from targets.errors import ThumbnetError, UnsupportedModel, UsageError
@@ -32,10 +32,9 @@ def test_reference_models(data_dir: Path, name: str) -> None:
     close(mine, their, 1e-3 * float(np.ptp(their)))
 
 
-def test_digest_and_identifier(tmp_path: Path) -> None:
+def test_digest(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert digest(tmp_path / "f").startswith("ba7816bf")
-    assert identifier("1-net é") == "model_1_net__"
     with pytest.raises(UsageError, match="cannot be read"):
         digest(tmp_path / "absent")
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from codegen import check_plan, emit, plan, reference
 from codegen.ir import Array, Graph
-from codegen.kernel import Kernel
+from codegen.kernel import Kernel, Layer
 from codegen.ops import KERNELS, OPS
 from emulator.cortex_m import CortexM
 from emulator.host import HostModel
 from emulator.model import EmulatedModel
 from targets import toolchain
 from targets.machine import ModelImage
-from targets.target import load
+from targets.target import Core, load
 from tests.codegen import networks
 
 CASES = list(networks.cases())
@@ -76,7 +76,7 @@ def _variants() -> list[tuple[networks.Case, Kernel]]:
     for case in CASES:
         node = case.graph.nodes[0]
         operands = tuple(case.graph.tensors[name] for name in node.inputs)
-        layer = plan.Layer(node, operands, case.graph.tensors[node.output], core)
+        layer = Layer(node, operands, case.graph.tensors[node.output], core)
         serving = [k for k in KERNELS[node.op.kind] if k.serves(layer)]
         found += [(case, k) for k in serving if len(serving) > 1]
     return found
@@ -100,10 +100,10 @@ def _has_code(case: networks.Case) -> bool:
     return case.graph.nodes[0].op.kind != "reshape"
 
 
-def _layer(case: networks.Case, core: plan.Core) -> plan.Layer:
+def _layer(case: networks.Case, core: Core) -> Layer:
     node = case.graph.nodes[0]
     operands = tuple(case.graph.tensors[name] for name in node.inputs)
-    return plan.Layer(node, operands, case.graph.tensors[node.output], core)
+    return Layer(node, operands, case.graph.tensors[node.output], core)
 
 
 @st.composite

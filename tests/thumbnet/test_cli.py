@@ -250,7 +250,7 @@ def test_two_models_link_together(project: Path, tmp_path: Path) -> None:
     compiler = (
         [shutil.which("cc")] if shutil.which("cc") else [sys.executable, "-m", "ziglang", "cc"]
     )
-    subprocess.run([*compiler, *command, "-o", library, *units], check=True)  # type: ignore[list-item]
+    subprocess.run([*compiler, *command, "-o", library, *units], check=True)
     import ctypes
 
     loaded = ctypes.CDLL(str(library))

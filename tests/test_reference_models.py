@@ -1,0 +1,49 @@
+"""The five reference models, end to end, on real data (fixture data_dir)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.models import TASKS, Task, Toolchain, measure
+
+# Least score of the device, over the whole set; the float model's is at most 0.007 away.
+LEAST = {"kws": 0.90, "ic": 0.85, "vww": 0.84, "ad": 0.86, "sww": 0.93}
+ARENA = {"kws": 10_048, "ic": 33_296, "vww": 36_888, "ad": 768, "sww": 4_008}
+COMPILERS: list[Toolchain] = ["zig", "gcc"] if shutil.which("arm-none-eabi-gcc") else ["zig"]
+MODELS = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+
+
+@pytest.fixture(autouse=True)
+def _data(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBNET_DATA", str(data_dir))
+
+
+def proved(found: dict[str, Any], samples: int = 20) -> None:
+    assert found["samples"] == samples
+    assert found["mismatched_bytes"] == 0
+    if found["host"] is not None:
+        assert found["host"]["mismatched_bytes"] == 0
+
+
+@MODELS
+def test_accuracy_and_every_byte_on_m4(task: Task) -> None:
+    found = measure(task, "generic-m4", "auto")
+    proved(found)
+    accuracy = found["accuracy"]
+    assert found["host"]["samples"] == accuracy["samples"] >= 200
+    assert accuracy["device"] >= LEAST[task.name]
+    assert accuracy["device"] >= accuracy["float"] - 0.007
+    assert found["sram"]["arena"] == found["sram"]["arena_bound"] == ARENA[task.name]
+    assert not any(layer["op"] == "transpose" for layer in found["layers"])
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("target", ["generic-m0plus", "generic-m4", "generic-m7"])
+@MODELS
+def test_every_byte_on_other_cores(task: Task, target: str, compiler: Toolchain) -> None:
+    proved(measure(task, target, compiler, accuracy="none"))
