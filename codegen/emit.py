@@ -13,7 +13,7 @@ from codegen.ir import Port
 from codegen.kernel import Constant
 from codegen.names import comment, identifier
 from codegen.plan import ALIGNMENT, Function, Plan, Slot, Step
-from targets.target import Target
+from targets.target import Core, Target
 
 NUMBERS_PER_ROW = 16
 
@@ -27,6 +27,22 @@ class Model:
     sha256: str
     core: str
     sources: tuple[str, ...]
+    host_sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A C project as text.
+
+    Attributes:
+        files: content by name.
+        sources: what a firmware compiles of the model.
+        host_sources: what a host build compiles: twins in C stand in for kernels in assembly.
+    """
+
+    files: Mapping[str, str]
+    sources: tuple[str, ...]
+    host_sources: tuple[str, ...]
 
 
 @cache
@@ -48,8 +64,8 @@ def render(template: str, **context: object) -> str:
     return _environment().get_template(template).render(**context)
 
 
-def emit(plan: Plan, target: Target, sha256: str) -> dict[str, str]:
-    """Every file of the C project, by name. Same plan, same bytes.
+def emit(plan: Plan, target: Target, sha256: str) -> Project:
+    """The C project of a plan. Same plan, same bytes.
 
     Args:
         plan: a checked plan.
@@ -57,10 +73,17 @@ def emit(plan: Plan, target: Target, sha256: str) -> dict[str, str]:
         sha256: digest of the ONNX file.
     """
     name = plan.graph.name
-    model = Model(name, name.upper(), sha256, plan.core.name, (f"{name}.c", "kernels.c"))
-    bodies = [
-        render(f.kernel.template, f=f, order=f.order, **f.instance.params) for f in plan.functions
-    ]
+    in_c = [f for f in plan.functions if f.kernel.assembly is None]
+    tuned = [f for f in plan.functions if f.kernel.assembly is not None]
+    assembly = f"kernels_{identifier(plan.core.name)}.S"
+    model = Model(
+        name=name,
+        macro=name.upper(),
+        sha256=sha256,
+        core=plan.core.name,
+        sources=(f"{name}.c", "kernels.c", *([assembly] if tuned else [])),
+        host_sources=(f"{name}.c", "kernels.c", *(["kernels_host.c"] if tuned else [])),
+    )
     network = {
         "model": model,
         "figures": figures(plan),
@@ -69,28 +92,43 @@ def emit(plan: Plan, target: Target, sha256: str) -> dict[str, str]:
         "steps": [_step(plan, step) for step in plan.steps],
         "consumed": _consumed(plan),
     }
-    kernels = {
-        "model": model,
-        "core": plan.core,
-        "functions": plan.functions,
-        "bodies": [body.rstrip("\n") for body in bodies],
-        "uses_high_word": any("high_word(" in body for body in bodies),
-        "uses_requantize_float": (exact := any("requantize_float(" in body for body in bodies)),
-        "uses_saturate": exact or any("saturate(" in body for body in bodies),
-        "uses_saturate_wide": any("saturate_wide(" in body for body in bodies),
-    }
     board = {"model": model, "target": target}
-    return {
+    files = {
         f"{name}.h": render("model.h.j2", **network),
         f"{name}.c": render("model.c.j2", **network),
-        "kernels.h": render("kernels.h.j2", **kernels),
-        "kernels.c": render("kernels.c.j2", **kernels),
+        "kernels.h": render("kernels.h.j2", model=model, functions=plan.functions),
+        "kernels.c": _kernels_in_c(model, plan.core, in_c),
         "main.c": render("board/main.c.j2", **board),
         "startup.c": render("board/startup.c.j2", **board),
         "link.ld": render("board/link.ld.j2", **board),
         "Makefile": render("board/Makefile.j2", **board),
         "CMakeLists.txt": render("board/CMakeLists.txt.j2", **board),
     }
+    if tuned:
+        bodies = [
+            render(str(f.kernel.assembly), f=f, order=f.order, **f.instance.params) for f in tuned
+        ]
+        functions = list(zip(tuned, bodies, strict=True))
+        files[assembly] = render("kernels.S.j2", model=model, functions=functions)
+        files["kernels_host.c"] = _kernels_in_c(model, plan.core, tuned)
+    return Project(files, model.sources, model.host_sources)
+
+
+def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:
+    """A C file with these kernels and the helpers that they use."""
+    bodies = [render(f.kernel.template, f=f, order=f.order, **f.instance.params) for f in functions]
+    text = "".join(bodies)
+    exact = "requantize_float(" in text
+    return render(
+        "kernels.c.j2",
+        model=model,
+        core=core,
+        bodies=[body.rstrip("\n") for body in bodies],
+        uses_high_word="high_word(" in text,
+        uses_requantize_float=exact,
+        uses_saturate=exact or "saturate(" in text,
+        uses_saturate_wide="saturate_wide(" in text,
+    )
 
 
 def figures(plan: Plan) -> dict[str, int]:
@@ -198,8 +236,3 @@ def _rows(constant: Constant) -> Iterator[str]:
         words = [f"{word}u" for word in words]
     for start in range(0, len(words), NUMBERS_PER_ROW):
         yield ", ".join(words[start : start + NUMBERS_PER_ROW]) + ","
-
-
-def c_name(text: str) -> str:
-    """A model's name as a C identifier."""
-    return identifier(text)

@@ -137,7 +137,9 @@ class Kernel:
 
     Attributes:
         name: "conv2d.depthwise"; unique.
-        template: file below templates/.
+        template: the C, a file below templates/. Where there is assembly too, this is its twin: the same
+            function on the same packed constants, for the host build.
+        assembly: the instructions for the core, a file below templates/; None for kernels in C.
         serves: whether the variant can run a layer on its core.
         instance: compile-time constants and flash arrays of a layer.
         cycles: predicted cycles of a layer (the planner takes the cheapest variant that serves).
@@ -153,4 +155,5 @@ class Kernel:
     cycles: Callable[[Layer], float]
     footprints: Callable[[Layer], tuple[Footprint | None, ...]]
     scratch: Callable[[Layer], int] = lambda layer: 0
+    assembly: str | None = None
     orders: tuple[Order, ...] = ("ascending",)

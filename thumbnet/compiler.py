@@ -82,8 +82,10 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     planned = check_plan.check(plan.make(quantized, target.core, options.optimize, choices.kernels))
     _check_budget(planned, target, options)
     sha256 = importer.digest(model)
-    sources = {n: text.encode() for n, text in emit.emit(planned, target, sha256).items()}
+    written = emit.emit(planned, target, sha256)
+    sources = {name: text.encode() for name, text in written.files.items()}
     manifest = _manifest(planned, graph, target, sha256, sources)
+    manifest |= {"sources": written.sources, "host_sources": written.host_sources}
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(quantized),
@@ -220,7 +222,7 @@ def _manifest(
         "outputs": [_port(planned, port) for port in planned.graph.outputs],
         "layers": [_layer(planned, step) for step in planned.steps],
         "memory_map": list(_memory_map(planned)),
-        "sources": digests,
+        "files": digests,
         "build_id": build_id,
     }
 

@@ -45,7 +45,7 @@ def build(folder: Path, choice: str = "auto", progress: Progress = silent) -> Bu
     manifest = project.read_manifest(folder)
     target = load_target(manifest["target"])
     compiler = toolchain.find(choice)
-    sources = (*FIRMWARE_SOURCES, f"{manifest['model']}.c", "kernels.c")
+    sources = (*FIRMWARE_SOURCES, *manifest["sources"])
     elf = folder / BUILD / f"{manifest['model']}.elf"
     advance = progress(f"compiling with {compiler.kind}", 1)
     toolchain.build_firmware(compiler, target, folder, sources, "link.ld", elf)
@@ -210,7 +210,8 @@ def _scored(
         samples = _first(samples, options.max_samples)
     stored = _stored_inputs(graph, samples)
     library = folder / BUILD / "host" / f"lib{image.name}.so"
-    toolchain.build_host(folder, (f"{image.name}.c", "kernels.c"), library)
+    sources = tuple(project.read_manifest(folder)["host_sources"])
+    toolchain.build_host(folder, sources, library)
     outputs = HostModel(library, image).run(stored, progress("host build", len(samples)))
     advance = progress("reference", len(samples))
     wrong = sum(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,32 +25,46 @@ from tests.codegen import networks
 
 CASES = list(networks.cases())
 COMPILER = "gcc" if shutil.which("arm-none-eabi-gcc") else "zig"
-SOURCES = ("net.c", "kernels.c")
 
 
-def write(graph: Graph, target: str, folder: Path, kernel: Kernel | None = None) -> ModelImage:
+@dataclass(frozen=True)
+class Written:
+    """A project in a folder."""
+
+    folder: Path
+    target: str
+    image: ModelImage
+    sources: tuple[str, ...]
+    host_sources: tuple[str, ...]
+
+
+def write(graph: Graph, target: str, folder: Path, kernel: Kernel | None = None) -> Written:
     chosen = {"node": kernel.name} if kernel else {}
     made = check_plan.check(plan.make(graph, load(target).core, overrides=chosen))
-    for name, text in emit.emit(made, load(target), "0" * 64).items():
+    project = emit.emit(made, load(target), "0" * 64)
+    for name, text in project.files.items():
         (folder / name).write_text(text)
     sizes = [
-        [graph.tensors[p.tensor].size for p in ports] for ports in (graph.inputs, graph.outputs)
+        tuple(graph.tensors[p.tensor].size for p in ports)
+        for ports in (graph.inputs, graph.outputs)
     ]
-    return ModelImage("net", len(made.steps), tuple(sizes[0]), tuple(sizes[1]), max(made.size, 4))
+    image = ModelImage("net", len(made.steps), sizes[0], sizes[1], max(made.size, 4))
+    return Written(folder, target, image, project.sources, project.host_sources)
 
 
-def on_host(folder: Path, image: ModelImage, inputs: tuple[Array, ...]) -> Array:
-    library = folder / "libnet.so"
-    toolchain.build_host(folder, SOURCES, library)
-    return HostModel(library, image).run(inputs)[0]  # type: ignore[arg-type]
+def on_host(written: Written, inputs: tuple[Array, ...]) -> Array:
+    library = written.folder / "libnet.so"
+    toolchain.build_host(written.folder, written.host_sources, library)
+    return HostModel(library, written.image).run(inputs)[0]  # type: ignore[arg-type]
 
 
-def on_core(folder: Path, target: str, image: ModelImage, inputs: tuple[Array, ...]) -> Array:
-    elf = folder / "net.elf"
-    sources = ("startup.c", "main.c", *SOURCES)
-    compiler = toolchain.find(COMPILER)
-    toolchain.build_firmware(compiler, load(target), folder, sources, "link.ld", elf)
-    with EmulatedModel(CortexM(load(target), elf), image) as model:
+def on_core(written: Written, inputs: tuple[Array, ...], compiler: str = COMPILER) -> Array:
+    elf = written.folder / "net.elf"
+    sources = ("startup.c", "main.c", *written.sources)
+    target = load(written.target)
+    chosen = toolchain.find(compiler)
+    toolchain.build_firmware(chosen, target, written.folder, sources, "link.ld", elf)
+    with EmulatedModel(CortexM(target, elf), written.image) as model:
         runs = [model.infer(tuple(x[i].tobytes() for x in inputs)) for i in range(len(inputs[0]))]
     return np.stack([np.frombuffer(run.outputs[0], np.int8) for run in runs])
 
@@ -64,9 +79,9 @@ def expected(graph: Graph, inputs: tuple[Array, ...]) -> Array:
 def test_every_case(case: networks.Case, target: str, tmp_path: Path) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(3))
     wanted = expected(case.graph, inputs)
-    image = write(case.graph, target, tmp_path)
-    np.testing.assert_array_equal(on_host(tmp_path, image, inputs), wanted)
-    np.testing.assert_array_equal(on_core(tmp_path, target, image, inputs), wanted)
+    written = write(case.graph, target, tmp_path)
+    np.testing.assert_array_equal(on_host(written, inputs), wanted)
+    np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
 def _variants() -> list[tuple[networks.Case, Kernel]]:
@@ -85,8 +100,11 @@ def _variants() -> list[tuple[networks.Case, Kernel]]:
 @pytest.mark.parametrize(("case", "kernel"), _variants(), ids=lambda x: getattr(x, "name", str(x)))
 def test_variants_agree(case: networks.Case, kernel: Kernel, tmp_path: Path) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(4))
-    image = write(case.graph, "generic-m4", tmp_path, kernel)
-    np.testing.assert_array_equal(on_host(tmp_path, image, inputs), expected(case.graph, inputs))
+    written = write(case.graph, "generic-m4", tmp_path, kernel)
+    wanted = expected(case.graph, inputs)
+    np.testing.assert_array_equal(on_host(written, inputs), wanted)
+    if kernel.assembly is not None:
+        np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
 def test_every_kernel_has_a_case() -> None:
@@ -135,5 +153,8 @@ def convolutions(draw: st.DrawFn) -> Graph:
 def test_any_convolution(graph: Graph, seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("conv")
     inputs = networks.samples(graph, np.random.default_rng(seed), 3)
-    image = write(graph, "generic-m4", folder)
-    np.testing.assert_array_equal(on_host(folder, image, inputs), expected(graph, inputs))
+    written = write(graph, "generic-m4", folder)
+    wanted = expected(graph, inputs)
+    np.testing.assert_array_equal(on_host(written, inputs), wanted)
+    if any(name.endswith(".S") for name in written.sources):
+        np.testing.assert_array_equal(on_core(written, inputs), wanted)

@@ -57,9 +57,9 @@ def test_comments_cannot_end_or_continue(text: str) -> None:
 def test_a_hostile_name_stays_in_comments(text: str) -> None:
     graph = _renamed(text)
     made = plan.make(graph, load("generic-m4").core)
-    files = emit.emit(made, load("generic-m4"), "0" * 64)
+    files = emit.emit(made, load("generic-m4"), "0" * 64).files
     plain = plan.make(_renamed("node"), load("generic-m4").core)
-    harmless = emit.emit(plain, load("generic-m4"), "0" * 64)
+    harmless = emit.emit(plain, load("generic-m4"), "0" * 64).files
     for name, content in files.items():
         assert _code(content) == _code(harmless[name])
 

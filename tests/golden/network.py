@@ -69,4 +69,4 @@ def network() -> Graph:
 def files(target: str) -> Mapping[str, str]:
     """The C project of the network for a target."""
     board = load(target)
-    return emit.emit(check_plan.check(plan.make(network(), board.core)), board, SHA256)
+    return emit.emit(check_plan.check(plan.make(network(), board.core)), board, SHA256).files
