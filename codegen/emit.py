@@ -9,7 +9,7 @@ from functools import cache
 import jinja2
 
 from codegen import __version__
-from codegen.ir import Port
+from codegen.ir import Port, macs
 from codegen.kernel import Constant
 from codegen.names import comment, identifier
 from codegen.plan import ALIGNMENT, Function, Plan, Slot, Step
@@ -139,17 +139,9 @@ def figures(plan: Plan) -> dict[str, int]:
         "arena": max(plan.size, ALIGNMENT),
         "bound": plan.bound,
         "alignment": ALIGNMENT,
-        "macs": sum(macs(step) for step in plan.steps),
+        "macs": macs(plan.graph),
         "steps": len(plan.steps),
     }
-
-
-def macs(step: Step) -> int:
-    """Multiply-accumulates of a step: outputs times the length of a weight row; 0 without weights."""
-    if step.layer.node.op.kind not in ("conv2d", "dense"):
-        return 0
-    weights = step.layer.inputs[1]
-    return step.layer.output.size * (weights.size // weights.shape[0])
 
 
 def _ports(plan: Plan) -> Iterator[dict[str, object]]:

@@ -197,6 +197,19 @@ def _describe(tensor: Tensor) -> str:
     return f"{shape} int{tensor.quant.width}({tensor.quant.scale:.6g}, {tensor.quant.zero_point})"
 
 
+def node_macs(graph: Graph, node: Node) -> int:
+    """Multiply-accumulates of a node: outputs times the length of a weight row; 0 without weights."""
+    if node.op.kind not in ("conv2d", "dense"):
+        return 0
+    weights = graph.tensors[node.inputs[1]]
+    return graph.tensors[node.output].size * (weights.size // weights.shape[0])
+
+
+def macs(graph: Graph) -> int:
+    """Multiply-accumulates of one inference."""
+    return sum(node_macs(graph, node) for node in graph.nodes)
+
+
 def verify(graph: Graph) -> Graph:
     """Returns the graph if it is well formed, else raises InvalidGraph.
 

@@ -12,6 +12,7 @@ from codegen.kernel import Constant
 from codegen.quant.fixed import (
     Requant,
     accumulator_bound,
+    at_shift,
     check_accumulator,
     requantization,
     template_params,
@@ -50,7 +51,12 @@ class Scaling:
 
 
 def rule(
-    numerators: tuple[Quant, ...], y: Quant, counts: IntArray, rounding: Rounding, label: str
+    numerators: tuple[Quant, ...],
+    y: Quant,
+    counts: IntArray,
+    rounding: Rounding,
+    label: str,
+    shift: int | None = None,
 ) -> Requant | FloatRequant:
     """Real multipliers scale * scale ... / (y_scale * counts) as integers or as float32.
 
@@ -60,6 +66,7 @@ def rule(
         counts: divisors (1 for sums, the number of elements for means), one or one per entry.
         rounding: which rule.
         label: the layer, for messages.
+        shift: of the fixed-point multipliers, where it was decided before; None = the best one.
     """
     if rounding == "float32":
         # In onnxruntime's order of operations, each one rounded to float32.
@@ -70,6 +77,8 @@ def rule(
         return FloatRequant(tuple(float(scale) for scale in scales), label)
     real = np.prod([np.array(grid.scales[:1]) for grid in numerators[:-1]])
     real = real * np.array(numerators[-1].scales) / y.scale / counts
+    if shift is not None:
+        return at_shift(real.tolist(), shift)
     return requantization(real.tolist(), label)
 
 
@@ -106,6 +115,7 @@ def weighted(
     limits: tuple[int, int],
     rounding: Rounding,
     label: str,
+    shift: int | None,
 ) -> Scaling:
     """The scaling of a layer with operands x, w, b.
 
@@ -114,7 +124,7 @@ def weighted(
     """
     x, w, b = operands
     check_accumulator(accumulator_bound(w.values, b.values, x.grid.zero_point), label)
-    requant = rule((x.grid, w.grid), y, ONE, rounding, label)
+    requant = rule((x.grid, w.grid), y, ONE, rounding, label, shift)
     return scaling(requant, reach(x.grid, w, b), y, limits)
 
 

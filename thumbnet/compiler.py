@@ -19,9 +19,10 @@ from codegen import (
     importer,
     pipeline,
     plan,
+    prune,
     recipe,
 )
-from codegen.ir import Array, Graph
+from codegen.ir import Array, Graph, macs, node_macs
 from codegen.names import identifier
 from codegen.quant import calibrate, quantize
 from targets import Target
@@ -78,7 +79,7 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
         graph = _adopt_input_grid(graph, grid_source)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
-    quantized = quantize.quantize(graph, ranges, imported)
+    quantized = prune.prune(quantize.quantize(graph, ranges, imported))
     planned = check_plan.check(plan.make(quantized, target.core, options.optimize, choices.kernels))
     _check_budget(planned, target, options)
     sha256 = importer.digest(model)
@@ -202,7 +203,8 @@ def _manifest(
         "target": target.name,
         "toolchain": None,
         "weights": "int8",
-        "macs": figures["macs"],
+        "macs": macs(graph),
+        "macs_executed": figures["macs"],
         "params": _parameters(graph),
         "arena_size": figures["arena"],
         "sram": {
@@ -251,7 +253,7 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         "op": step.layer.node.op.kind,
         "kernel": step.kernel.name,
         "function": planned.functions[step.function].name,
-        "macs": emit.macs(step),
+        "macs": node_macs(planned.graph, step.layer.node),
         "weights_bits": 8 if step.weight_bytes else None,
         "arena_bytes": step.arena_bytes,
         "scratch": step.scratch.size if step.scratch else 0,

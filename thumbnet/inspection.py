@@ -43,6 +43,7 @@ def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) 
         "model",
         "model_sha256",
         "macs",
+        "macs_executed",
         "params",
         "inputs",
         "outputs",

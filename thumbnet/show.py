@@ -134,7 +134,9 @@ def _title(found: dict[str, Any]) -> None:
         parts.append(f"for {found['target']}")
     if found.get("toolchain"):
         parts.append(f"({found['toolchain']})")
-    out.print(" ".join(parts), f"- {found['macs']:,} MACs, {found['params']:,} parameters")
+    executed = found["macs_executed"]
+    less = "" if executed == found["macs"] else f" ({executed:,} executed: the rest is constant)"
+    out.print(" ".join(parts), f"- {found['macs']:,} MACs{less}, {found['params']:,} parameters")
 
 
 def _print_layers(layers: list[dict[str, Any]], with_cycles: bool) -> None:

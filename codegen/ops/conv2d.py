@@ -30,6 +30,7 @@ class Conv2D:
         pads: top, left, bottom, right.
         clamp: smallest and largest result, when an activation function was fused.
         rounding: how sums become int8 (codegen.requantize).
+        shift: of the requantization, kept when channels were removed; None = the best one.
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -39,6 +40,7 @@ class Conv2D:
     groups: int = 1
     clamp: tuple[float, float] | None = None
     rounding: Rounding = "half_up"
+    shift: int | None = None
 
     def window(self, weights: tuple[int, ...]) -> Window:
         """The sliding window, for weights of this shape."""
@@ -136,20 +138,28 @@ def reference(
     """int8 convolution: bias + sum((x - zp) * w), exact, then one rounding."""
     x, w, bias = values
     centred = x.astype(np.int32) - inputs[0].grid.zero_point
+    return requantize(op, accumulate(op, centred, w) + bias.astype(np.int32), inputs, out)
+
+
+def accumulate(op: Conv2D, centred: Array, w: Array) -> npt.NDArray[np.int32]:
+    """sum(x * w) of int32 values x with the zero point taken off; padding counts as 0."""
     channels, _, _, depth = w.shape
     taps = window.taps(op.window(w.shape), centred, 0)
     if op.groups == 1:
-        total = exact_matmul(np.concatenate(taps, axis=-1), w.reshape(channels, -1))
-    else:
-        total = np.zeros((len(x), *out.shape[1:]), np.int32)
-        weights = w.reshape(op.groups, channels // op.groups, -1, depth).astype(np.int32)
-        for index, seen in enumerate(taps):
-            grouped = seen.reshape(*seen.shape[:-1], op.groups, 1, depth)
-            products: npt.NDArray[np.int32] = grouped.astype(np.int32) * weights[:, :, index]
-            total += products.sum(axis=-1, dtype=np.int32).reshape(total.shape)
-    total = total + bias.astype(np.int32)
+        return exact_matmul(np.concatenate(taps, axis=-1), w.reshape(channels, -1))
+    total = np.zeros((*taps[0].shape[:-1], channels), np.int32)
+    weights = w.reshape(op.groups, channels // op.groups, -1, depth).astype(np.int32)
+    for index, seen in enumerate(taps):
+        grouped = seen.reshape(*seen.shape[:-1], op.groups, 1, depth)
+        products: npt.NDArray[np.int32] = grouped.astype(np.int32) * weights[:, :, index]
+        total += products.sum(axis=-1, dtype=np.int32).reshape(total.shape)
+    return total
+
+
+def requantize(op: Conv2D, total: Array, inputs: tuple[Tensor, ...], out: Tensor) -> Array:
+    """int8 of sums with their bias."""
     low, high = clamp_range(op.clamp, out.grid)
-    requant = rule((inputs[0].grid, inputs[1].grid), out.grid, ONE, op.rounding, out.name)
+    requant = rule((inputs[0].grid, inputs[1].grid), out.grid, ONE, op.rounding, out.name, op.shift)
     return requant.apply(total, out.grid.zero_point, low, high)
 
 
@@ -164,7 +174,9 @@ def _constants(
     assert isinstance(op, Conv2D)
     x, w, b = layer.inputs
     y = layer.output.grid
-    scaling = weighted(layer.inputs, y, clamp_range(op.clamp, y), op.rounding, layer.label)
+    scaling = weighted(
+        layer.inputs, y, clamp_range(op.clamp, y), op.rounding, layer.label, op.shift
+    )
     bias = b.values.astype(np.int64)
     if folded:
         sums = w.values.astype(np.int64).reshape(len(w.values), -1).sum(axis=1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, Tensor
@@ -24,6 +25,7 @@ class Dense:
     kind: ClassVar[str] = "dense"
     clamp: tuple[float, float] | None = None
     rounding: Rounding = "half_up"  # how sums become int8 (codegen.requantize)
+    shift: int | None = None  # of the requantization, kept when channels were removed
 
     def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
         """The operand's shape with N in place of K."""
@@ -125,9 +127,18 @@ def reference(
     """int8 dense layer: bias + sum((x - zp) * w), exact, then one rounding."""
     x, w, bias = values
     centred = x.astype(np.int32) - inputs[0].grid.zero_point
-    total = exact_matmul(centred, w) + bias.astype(np.int32)
+    return requantize(op, accumulate(centred, w) + bias.astype(np.int32), inputs, out)
+
+
+def accumulate(centred: Array, w: Array) -> npt.NDArray[np.int32]:
+    """sum(x * w) of int32 values x with the zero point taken off."""
+    return exact_matmul(centred, w)
+
+
+def requantize(op: Dense, total: Array, inputs: tuple[Tensor, ...], out: Tensor) -> Array:
+    """int8 of sums with their bias."""
     low, high = clamp_range(op.clamp, out.grid)
-    requant = rule((inputs[0].grid, inputs[1].grid), out.grid, ONE, op.rounding, out.name)
+    requant = rule((inputs[0].grid, inputs[1].grid), out.grid, ONE, op.rounding, out.name, op.shift)
     return requant.apply(total, out.grid.zero_point, low, high)
 
 
@@ -136,7 +147,9 @@ def _instance(layer: Layer) -> Instance:
     assert isinstance(op, Dense)
     x, w, b = layer.inputs
     y = layer.output.grid
-    scaling = weighted(layer.inputs, y, clamp_range(op.clamp, y), op.rounding, layer.label)
+    scaling = weighted(
+        layer.inputs, y, clamp_range(op.clamp, y), op.rounding, layer.label, op.shift
+    )
     sums = w.values.astype(np.int64).sum(axis=1)
     bias = b.values.astype(np.int64) - x.grid.zero_point * sums
     channels, length = w.shape

@@ -63,6 +63,11 @@ def picked(multipliers: npt.NDArray[Any], pick: Array | None) -> npt.NDArray[Any
     return chosen
 
 
+def at_shift(real: Sequence[float], shift: int) -> Requant:
+    """The integer form of real multipliers for a shift that is already decided."""
+    return Requant(tuple(round(value * 2.0**shift) for value in real), shift)
+
+
 def requantization(
     real: Sequence[float], node: str, max_bits: int = 31, max_shift: int = MAX_SHIFT
 ) -> Requant:
@@ -82,7 +87,7 @@ def requantization(
     shift = min(math.floor(max_bits - math.log2(largest)), max_shift)
     while shift > 1 and round(largest * 2.0**shift) >= 2**max_bits:
         shift -= 1
-    return Requant(tuple(round(value * 2.0**shift) for value in real), shift)
+    return at_shift(real, shift)
 
 
 @dataclass(frozen=True, slots=True)
