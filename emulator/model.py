@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Self
 
 from emulator.cortex_m import CortexM, Measured
@@ -48,13 +49,8 @@ class EmulatedModel:
 
     def infer(self, inputs: tuple[bytes, ...]) -> Inference:
         """Runs one inference on an arena that holds nothing of the last one."""
-        sizes = tuple(len(data) for data in inputs)
-        if sizes != self._image.inputs:
-            raise UsageError(f"the model takes inputs of {self._image.inputs} bytes, not {sizes}")
         machine, image = self._machine, self._image
-        machine.write(self._arena, bytes((POISON,)) * image.arena_size)
-        for i, data in enumerate(inputs):
-            machine.write(self._call("input", i), data)
+        self._load(inputs)
         runs = tuple(self._run())
         outputs = tuple(
             machine.read(self._call("output", i), size) for i, size in enumerate(image.outputs)
@@ -65,6 +61,21 @@ class EmulatedModel:
             max((run.stack for run in runs), default=0),
             len(machine.read(self._arena, image.arena_size).rstrip(bytes((POISON,)))),
         )
+
+    def trace(self, inputs: tuple[bytes, ...]) -> Iterator[bytes]:
+        """The whole arena after each step of an inference, to find where it goes wrong."""
+        self._load(inputs)
+        for step in range(self._image.steps):
+            self._machine.call(f"{self._image.name}_run_step", self._context, step)
+            yield self._machine.read(self._arena, self._image.arena_size)
+
+    def _load(self, inputs: tuple[bytes, ...]) -> None:
+        sizes = tuple(len(data) for data in inputs)
+        if sizes != self._image.inputs:
+            raise UsageError(f"the model takes inputs of {self._image.inputs} bytes, not {sizes}")
+        self._machine.write(self._arena, bytes((POISON,)) * self._image.arena_size)
+        for i, data in enumerate(inputs):
+            self._machine.write(self._call("input", i), data)
 
     def _run(self) -> list[Measured]:
         if not self._machine.counts:

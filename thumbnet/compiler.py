@@ -259,6 +259,8 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         "scratch": step.scratch.size if step.scratch else 0,
         "weight_bytes": step.weight_bytes,
         "constant_bytes": step.constant_bytes,
+        "output": step.layer.output.name,
+        "output_offset": step.output.offset,
         "output_shape": list(step.layer.output.shape),
         "nodes": list(step.layer.node.sources),
     }

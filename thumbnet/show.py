@@ -213,6 +213,15 @@ def _verdict(found: dict[str, Any]) -> None:
             f"first: sample {first['sample']}, output {first['output']}, element "
             f"{first['element']}: expected {first['expected']}, found {first['found']}"
         )
+    born = found["first_divergence"]
+    if born is not None:
+        out.print(
+            Text(
+                f"first diverging layer: {_plain(born['layer'])} ({born['kernel']}), element "
+                f"{born['element']}: expected {born['expected']}, found {born['found']}; "
+                f"{born['wrong_elements']:,} elements differ"
+            )
+        )
 
 
 def _score(metric: str, value: float) -> str:

@@ -75,12 +75,13 @@ def verify(
     samples = _samples(graph, options)
     inputs = _stored_inputs(graph, samples.head(options.max_samples))
     expected = reference.run(graph, inputs)
-    runs = _emulate(target, built.elf, image, inputs, options, progress)
+    runs, culprit = _emulate(target, built.elf, image, inputs, expected, options, progress)
     found = manifest | {
         "toolchain": built.toolchain,
         "samples": len(runs),
         **_compared(expected, runs),
         **_measured(runs, target, built, manifest),
+        "first_divergence": None if culprit is None else _divergence(graph, manifest, *culprit),
     }
     found["sram"] = manifest["sram"] | {
         "stack": max(run.stack for run in runs),
@@ -115,24 +116,58 @@ def _stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[Int8Array, ...]
     )
 
 
+Culprit = tuple[tuple[Int8Array, ...], list[bytes]]
+
+
 def _emulate(
     target: Target,
     elf: Path,
     image: ModelImage,
     inputs: tuple[Int8Array, ...],
+    expected: tuple[Int8Array, ...],
     options: RunOptions,
     progress: Progress,
-) -> list[Inference]:
+) -> tuple[list[Inference], Culprit | None]:
+    """Every inference; and for the first wrong one its inputs and the arena after each step."""
     count = len(inputs[0])
     if count == 0:
         raise UsageError("nothing to emulate", hint="--max-samples must be at least 1")
     advance = progress("emulating", count)
-    runs = []
+    runs: list[Inference] = []
+    culprit = None
     with EmulatedModel(CortexM(target, elf, count=options.profile), image) as model:
         for sample in range(count):
-            runs.append(model.infer(tuple(x[sample].tobytes() for x in inputs)))
+            stored = tuple(x[sample].tobytes() for x in inputs)
+            runs.append(model.infer(stored))
+            wanted = tuple(y[sample].tobytes() for y in expected)
+            if culprit is None and runs[-1].outputs != wanted:
+                culprit = (tuple(x[sample : sample + 1] for x in inputs), list(model.trace(stored)))
             advance(1)
-    return runs
+    return runs, culprit
+
+
+def _divergence(
+    graph: Graph, manifest: dict[str, Any], inputs: tuple[Int8Array, ...], arenas: list[bytes]
+) -> dict[str, Any] | None:
+    """The first layer whose output differs from the reference: where the mismatch was born."""
+    values: dict[str, Int8Array] = {}
+    reference.run(graph, inputs, values.__setitem__)
+    for layer, arena in zip(manifest["layers"], arenas, strict=True):
+        wanted = values[layer["output"]][0]
+        offset = layer["output_offset"]
+        got = np.frombuffer(arena, np.int8)[offset : offset + wanted.size].reshape(wanted.shape)
+        wrong = np.argwhere(got != wanted)
+        if len(wrong):
+            at = tuple(int(i) for i in wrong[0])
+            return {
+                "layer": layer["name"],
+                "kernel": layer["kernel"],
+                "element": list(at),
+                "expected": int(wanted[at]),
+                "found": int(got[at]),
+                "wrong_elements": len(wrong),
+            }
+    return None
 
 
 def _compared(expected: tuple[Int8Array, ...], runs: list[Inference]) -> dict[str, Any]:
