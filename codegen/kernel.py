@@ -38,6 +38,14 @@ class Layer:
         return tuple(tensor for tensor in self.inputs if tensor.data is None)
 
 
+def channel_block(core: Core) -> int:
+    """Output channels that a portable kernel computes at once: as many as registers allow.
+
+    Each shares the load of an input value; Armv6-M has eight registers at hand, the others thirteen.
+    """
+    return 4 if core.thumb2 else 2
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Constant:
     """An array that a kernel reads from flash.

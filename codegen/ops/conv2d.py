@@ -12,7 +12,7 @@ import numpy.typing as npt
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, FloatArray, Tensor
-from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
+from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import clamp_range, exact_matmul
@@ -187,6 +187,7 @@ def _constants(
         "channels": layer.output.shape[3],
         "zero_point": x.grid.zero_point,
         "length": w.size // w.shape[0],
+        "block": channel_block(layer.core),
         "q": scaling.q,
     }
     return constants, params
@@ -210,7 +211,7 @@ def _window_instance(layer: Layer) -> Instance:
 
 def _pointwise_instance(layer: Layer) -> Instance:
     constants, params = _constants(layer, _as_stored(layer), folded=True)
-    kept = {key: params[key] for key in ("depth", "channels", "q")}
+    kept = {key: params[key] for key in ("depth", "channels", "block", "q")}
     pixels = layer.output.shape[1] * layer.output.shape[2]
     return Instance(_label(layer), {"pixels": pixels, **kept}, constants)
 
@@ -275,7 +276,7 @@ KERNELS = (
         template="ops/conv2d.pointwise.c.j2",
         serves=_is_pointwise,
         instance=_pointwise_instance,
-        cycles=lambda layer: 7.0 * _macs(layer) + 30.0 * layer.output.size,
+        cycles=lambda layer: 4.0 * _macs(layer) + 34.0 * layer.output.size,
         footprints=_footprints(reads_first=False),
     ),
     Kernel(
@@ -283,7 +284,7 @@ KERNELS = (
         template="ops/conv2d.depthwise.c.j2",
         serves=_is_depthwise,
         instance=_depthwise_instance,
-        cycles=lambda layer: 14.0 * _macs(layer) + 40.0 * layer.output.size,
+        cycles=lambda layer: 18.0 * _macs(layer) + 32.0 * layer.output.size,
         footprints=_footprints(reads_first=False),
     ),
     Kernel(
@@ -292,8 +293,8 @@ KERNELS = (
         serves=lambda layer: _groups(layer) == 1,
         instance=_window_instance,
         cycles=lambda layer: (
-            7.0 * _macs(layer)
-            + 30.0 * layer.output.size
+            4.0 * _macs(layer)
+            + 34.0 * layer.output.size
             + 8.0 * _copied_bytes(layer) * layer.output.shape[1] * layer.output.shape[2]
         ),
         footprints=_footprints(reads_first=True),

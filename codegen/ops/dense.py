@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, Tensor
-from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
+from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
 from codegen.quant.fixed import clamp_range, exact_matmul
@@ -159,6 +159,7 @@ def _instance(layer: Layer) -> Instance:
             "rows": layer.output.size // channels,
             "length": length,
             "channels": channels,
+            "block": channel_block(layer.core),
             "q": scaling.q,
         },
         constants=(
@@ -190,7 +191,7 @@ KERNELS = (
         template="ops/dense.c.j2",
         serves=lambda layer: True,
         instance=_instance,
-        cycles=lambda layer: 7.0 * layer.output.size * layer.inputs[1].shape[1],
+        cycles=lambda layer: layer.output.size * (4.0 * layer.inputs[1].shape[1] + 34.0),
         footprints=_footprints,
     ),
 )

@@ -35,14 +35,29 @@ void golden_conv2d_8x8x3_4_k3x3_s2x2(const int8_t *x, const int8_t *weights, con
                     }
                 }
             }
-            for (int32_t channel = 0; channel < 4; ++channel) {
-                const int8_t *w = weights + channel * 27;
-                int32_t sum = bias[channel];
+            for (int32_t channel = 0; channel < 4; channel += 4) {
+                const int8_t *w0 = weights + (channel + 0) * 27;
+                const int8_t *w1 = weights + (channel + 1) * 27;
+                const int8_t *w2 = weights + (channel + 2) * 27;
+                const int8_t *w3 = weights + (channel + 3) * 27;
+                int32_t sum0 = bias[channel + 0];
+                int32_t sum1 = bias[channel + 1];
+                int32_t sum2 = bias[channel + 2];
+                int32_t sum3 = bias[channel + 3];
 
                 for (int32_t k = 0; k < 27; ++k) {
-                    sum += scratch[k] * w[k];
+                    const int32_t value = scratch[k];
+
+                    sum0 += value * *w0++;
+                    sum1 += value * *w1++;
+                    sum2 += value * *w2++;
+                    sum3 += value * *w3++;
                 }
-                *y++ = saturate(((high_word(sum, multipliers[channel]) + 256) >> 9) + -128, -128, 127);
+                y[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 256) >> 9) + -128, -128, 127);
+                y[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 256) >> 9) + -128, -128, 127);
+                y[2] = saturate(((high_word(sum2, multipliers[channel + 2]) + 256) >> 9) + -128, -128, 127);
+                y[3] = saturate(((high_word(sum3, multipliers[channel + 3]) + 256) >> 9) + -128, -128, 127);
+                y += 4;
             }
         }
     }
@@ -83,15 +98,29 @@ void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights
 void golden_conv2d_4x4x4_4_k1x1(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
 {
     for (int32_t pixel = 0; pixel < 16; ++pixel) {
-        const int8_t *w = weights;
-
-        for (int32_t channel = 0; channel < 4; ++channel) {
-            int32_t sum = bias[channel];
+        for (int32_t channel = 0; channel < 4; channel += 4) {
+            const int8_t *w0 = weights + (channel + 0) * 4;
+            const int8_t *w1 = weights + (channel + 1) * 4;
+            const int8_t *w2 = weights + (channel + 2) * 4;
+            const int8_t *w3 = weights + (channel + 3) * 4;
+            int32_t sum0 = bias[channel + 0];
+            int32_t sum1 = bias[channel + 1];
+            int32_t sum2 = bias[channel + 2];
+            int32_t sum3 = bias[channel + 3];
 
             for (int32_t k = 0; k < 4; ++k) {
-                sum += x[k] * *w++;
+                const int32_t value = x[k];
+
+                sum0 += value * *w0++;
+                sum1 += value * *w1++;
+                sum2 += value * *w2++;
+                sum3 += value * *w3++;
             }
-            *y++ = saturate(((high_word(sum, multipliers[channel]) + 32) >> 6) + 4, -128, 127);
+            y[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 32) >> 6) + 4, -128, 127);
+            y[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 32) >> 6) + 4, -128, 127);
+            y[2] = saturate(((high_word(sum2, multipliers[channel + 2]) + 32) >> 6) + 4, -128, 127);
+            y[3] = saturate(((high_word(sum3, multipliers[channel + 3]) + 32) >> 6) + 4, -128, 127);
+            y += 4;
         }
         x += 4;
     }
@@ -134,13 +163,12 @@ void golden_max_pool_4x4x4_4_k2x2_s2x2(const int8_t *x, int8_t *y)
 void golden_dense_16_3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
 {
     for (int32_t row = 0; row < 1; ++row) {
-        const int8_t *w = weights;
-
         for (int32_t channel = 0; channel < 3; ++channel) {
+            const int8_t *w = weights + channel * 16;
             int32_t sum = bias[channel];
 
             for (int32_t k = 0; k < 16; ++k) {
-                sum += x[k] * *w++;
+                sum += x[k] * w[k];
             }
             *y++ = saturate(((high_word(sum, multipliers[channel]) + 32) >> 6) + 10, -128, 127);
         }
