@@ -26,6 +26,7 @@ class Fields:
     name: str = "kws"
     macro: str = "KWS"
     sources: tuple[str, ...] = ("kws.c", "probes.c")
+    host_sources: tuple[str, ...] = ("kws.c", "probes.c")
 
 
 def render(target: str, folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -126,15 +127,16 @@ def test_wrong_recipes_say_what_is_wrong(tmp_path: Path) -> None:
         assert says in failure(2, "generate", DIGITS, "-o", tmp_path / "out", *options)
 
 
-def test_a_changed_kernel_is_caught(project: Path, tmp_path: Path) -> None:
+def test_a_changed_weight_is_caught(project: Path, tmp_path: Path) -> None:
     broken = tmp_path / "digits"
     shutil.copytree(project, broken, ignore=shutil.ignore_patterns("build"))
-    kernels = broken / "kernels.c"
-    kernels.write_text(
-        kernels.read_text().replace(
-            "int32_t sum = bias[channel];", "int32_t sum = bias[channel] + 999;"
-        )
-    )
+    model = broken / "digits.c"
+    constants = model.read_text()
+    first = re.search(r"step0_weights\[\d+\] = \{\n +(-?\d+),", constants)
+    assert first is not None
+    changed = str(int(first.group(1)) // 2 - 20)
+    start, end = first.span(1)
+    model.write_text(constants[:start] + changed + constants[end:])
     done = thumbnet("emulate", broken, "--data", DATA, "--max-samples", 2)
     assert done.returncode == 4
     assert "mismatched bytes" in done.stdout
