@@ -125,8 +125,8 @@ def _windowed(step: Step) -> Iterator[Event]:
     dilation = getattr(op, "dilation", (1, 1))
     kernel = step.layer.inputs[1].shape[1:3] if isinstance(op, Conv2D) else op.kernel
     reads_first = step.kernel.name in READ_FIRST
-    for row in range(rows):
-        for column in range(columns):
+    for row in _walk(step, rows):
+        for column in _walk(step, columns):
             window = [
                 (0, (y * width + x) * depth, (y * width + x + 1) * depth)
                 for y in _taps(row, op.stride[0], op.pads[0], kernel[0], dilation[0], height)
@@ -144,7 +144,7 @@ def _rows(step: Step) -> Iterator[Event]:
     """Dense: every row of the input is read anew for each of its outputs."""
     length = step.layer.activations[0].shape[-1]
     channels = step.layer.output.shape[-1]
-    for row in range(step.output.size // channels):
+    for row in _walk(step, step.output.size // channels):
         window = [(0, row * length, (row + 1) * length)]
         first = row * channels
         yield window, first, first + channels - 1
@@ -163,6 +163,11 @@ def _averaged(step: Step) -> Iterator[Event]:
     sources = numbers.reshape(step.output.size, -1)
     for element, read in enumerate(sources.tolist()):
         yield [(0, source, source + 1) for source in read], element, element + 1
+
+
+def _walk(step: Step, count: int) -> range:
+    """0 .. count - 1 in the order of the step's kernel."""
+    return range(count - 1, -1, -1) if step.order == "descending" else range(count)
 
 
 def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: int) -> list[int]:

@@ -110,6 +110,16 @@ class Footprint:
     write_high: IntArray
     reads_first: bool
 
+    def reversed(self) -> Footprint:
+        """The same events from the last to the first."""
+        return Footprint(
+            read_low=self.read_low[::-1],
+            read_high=self.read_high[::-1],
+            write_low=self.write_low[::-1],
+            write_high=self.write_high[::-1],
+            reads_first=self.reads_first,
+        )
+
     def ascending_distance(self) -> int:
         """Least `base_in - base_out` for which no event destroys a byte that is still to be read.
 
@@ -122,7 +132,7 @@ class Footprint:
         return int((written - still_read).max()) if len(written) else _NO_LIMIT
 
     def descending_distance(self) -> int:
-        """Least `base_out - base_in` for a kernel whose events run from the last byte to the first."""
+        """Least `base_out - base_in` for events that run from the last byte to the first."""
         still_read = np.maximum.accumulate(self.read_high[::-1])[::-1]
         written = self.write_low
         if self.reads_first:
@@ -130,6 +140,7 @@ class Footprint:
         return int((still_read - written).max()) if len(written) else _NO_LIMIT
 
 
+BOTH_ORDERS: tuple[Order, ...] = ("ascending", "descending")
 _NO_LIMIT = -(2**40)  # a single event that reads first may write anywhere
 
 

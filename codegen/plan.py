@@ -12,7 +12,7 @@ from typing import Literal
 
 from codegen.arena import Buffer, Overlap, Problem, place
 from codegen.ir import Graph
-from codegen.kernel import Instance, Kernel, Layer, Order
+from codegen.kernel import Footprint, Instance, Kernel, Layer, Order
 from codegen.ops import KERNELS
 from targets.errors import UnsupportedModel, UsageError
 from targets.target import Core
@@ -149,13 +149,19 @@ def make(
         for layer, name in zip(layers, names, strict=True)
     ]
     buffers = _lifetimes(graph, layers, roots)
-    problem = Problem(buffers, _overlaps(graph, layers, kernels, buffers, roots), ALIGNMENT)
+    overlaps = _overlaps(graph, layers, kernels, buffers, roots)
+    problem = Problem(buffers, overlaps, ALIGNMENT)
     placement = place(problem)
     slots = {
         b.name: Slot(b.name, placement.bases[b.name], b.size, b.first, b.last) for b in buffers
     }
     scratch = _place_scratch(layers, kernels, tuple(slots.values()))
-    steps, functions = _steps(graph.name, names, layers, kernels, slots, scratch, roots)
+    orders = [
+        _order([o for o in overlaps if o.born == layer.output.name], slots) for layer in layers
+    ]
+    steps, functions = _steps(
+        graph.name, list(zip(names, layers, kernels, orders, scratch, strict=True)), slots, roots
+    )
     top = max([placement.size, *(s.end for s in scratch if s is not None)])
     return Plan(
         graph=graph,
@@ -240,23 +246,43 @@ def _overlaps(
 ) -> tuple[Overlap, ...]:
     """What each kernel's footprints allow between a dying input and the output."""
     lives = {buffer.name: buffer for buffer in buffers}
+    outputs = {roots[port.tensor] for port in graph.outputs}
     found = []
     for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
         born = lives[layer.output.name]
-        distances: dict[str, int | None] = {}
+        allowed: dict[str, list[Footprint | None]] = {}
         for tensor, footprint in zip(layer.activations, kernel.footprints(layer), strict=True):
-            root = roots[tensor.name]
-            if lives[root].last != index:
-                continue
-            if footprint is None or (root in distances and distances[root] is None):
-                distances[root] = None
-                continue
-            limit = -max(born.size, lives[root].size)  # beyond it the two are disjoint anyway
-            distance = max(footprint.ascending_distance(), limit)
-            distances[root] = max(distance, distances.get(root) or limit)
-        found += [Overlap(r, born.name, ascending=d) for r, d in distances.items() if d is not None]
-    outputs = {roots[port.tensor] for port in graph.outputs}
-    return tuple(overlap for overlap in found if overlap.dying not in outputs)
+            allowed.setdefault(roots[tensor.name], []).append(footprint)
+        for root, footprints in allowed.items():
+            dies = lives[root].last == index and root not in outputs
+            if dies and all(footprint is not None for footprint in footprints):
+                known = [footprint for footprint in footprints if footprint is not None]
+                found.append(_overlap(lives[root], born, known, kernel))
+    return tuple(found)
+
+
+def _overlap(dying: Buffer, born: Buffer, footprints: list[Footprint], kernel: Kernel) -> Overlap:
+    """Least distances for every order that the kernel can be rendered in."""
+    limit = -max(born.size, dying.size)  # beyond it the two are disjoint anyway
+    distances: dict[str, int | None] = {"ascending": None, "descending": None}
+    if "ascending" in kernel.orders:
+        distances["ascending"] = max(limit, *(f.ascending_distance() for f in footprints))
+    if "descending" in kernel.orders:
+        backwards = (f.reversed().descending_distance() for f in footprints)
+        distances["descending"] = max(limit, *backwards)
+    return Overlap(dying.name, born.name, **distances)
+
+
+def _order(step_overlaps: list[Overlap], slots: Mapping[str, Slot]) -> Order:
+    """The order in which a step's kernel may run where its tensors were placed."""
+    for overlap in step_overlaps:
+        dying, born = slots[overlap.dying], slots[overlap.born]
+        if dying.offset >= born.end or born.offset >= dying.end:
+            continue
+        ascending = overlap.ascending
+        if ascending is None or dying.offset - born.offset < ascending:
+            return "descending"
+    return "ascending"
 
 
 def _place_scratch(
@@ -277,22 +303,18 @@ def _place_scratch(
     return placed
 
 
+Row = tuple[str, Layer, Kernel, Order, Slot | None]
+
+
 def _steps(
-    prefix: str,
-    names: list[str],
-    layers: list[Layer],
-    kernels: list[Kernel],
-    slots: Mapping[str, Slot],
-    scratch: list[Slot | None],
-    roots: Mapping[str, str],
+    prefix: str, rows: list[Row], slots: Mapping[str, Slot], roots: Mapping[str, str]
 ) -> tuple[tuple[Step, ...], tuple[Function, ...]]:
     functions: dict[tuple[object, ...], Function] = {}
     indices: dict[tuple[object, ...], int] = {}
     steps = []
-    for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
+    for index, (own_name, layer, kernel, order, scratch) in enumerate(rows):
         instance = kernel.instance(layer)
         inputs = tuple(slots[roots[tensor.name]] for tensor in layer.activations)
-        order: Order = "ascending"
         key = (
             kernel.template,
             order,
@@ -302,21 +324,22 @@ def _steps(
         )
         if key not in functions:
             taken = {function.name for function in functions.values()}
-            name = _unique(f"{prefix}_{layer.node.op.kind}_{instance.label}", taken)
+            way = "_down" if order == "descending" else ""
+            name = _unique(f"{prefix}_{layer.node.op.kind}_{instance.label}{way}", taken)
             indices[key] = len(functions)
-            has_scratch = scratch[index] is not None
+            has_scratch = scratch is not None
             functions[key] = Function(name, kernel, order, instance, len(inputs), has_scratch)
         steps.append(
             Step(
                 index=index,
-                name=names[index],
+                name=own_name,
                 layer=layer,
                 kernel=kernel,
                 instance=instance,
                 order=order,
                 inputs=inputs,
                 output=slots[layer.output.name],
-                scratch=scratch[index],
+                scratch=scratch,
                 function=indices[key],
             )
         )

@@ -12,7 +12,7 @@ import numpy as np
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, IntArray, Tensor
-from codegen.kernel import Footprint, Instance, Kernel, Layer
+from codegen.kernel import BOTH_ORDERS, Footprint, Instance, Kernel, Layer
 from codegen.ops.pad import Pad
 from codegen.pooling import grown, read_pool
 from codegen.requantize import Rounding, rule, scaling, sum_reach
@@ -161,5 +161,6 @@ KERNELS = (
         instance=_instance,
         cycles=_cycles,
         footprints=_footprints,
+        orders=BOTH_ORDERS,
     ),
 )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, FloatArray, Tensor
-from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer, channel_block
+from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import clamp_range, exact_matmul
@@ -278,6 +278,7 @@ KERNELS = (
         instance=_pointwise_instance,
         cycles=lambda layer: 4.0 * _macs(layer) + 34.0 * layer.output.size,
         footprints=_footprints(reads_first=False),
+        orders=BOTH_ORDERS,
     ),
     Kernel(
         name="conv2d.depthwise",
@@ -286,6 +287,7 @@ KERNELS = (
         instance=_depthwise_instance,
         cycles=lambda layer: 18.0 * _macs(layer) + 32.0 * layer.output.size,
         footprints=_footprints(reads_first=False),
+        orders=BOTH_ORDERS,
     ),
     Kernel(
         name="conv2d.window",
@@ -298,6 +300,7 @@ KERNELS = (
             + 8.0 * _copied_bytes(layer) * layer.output.shape[1] * layer.output.shape[2]
         ),
         footprints=_footprints(reads_first=True),
+        orders=BOTH_ORDERS,
         scratch=_copied_bytes,
     ),
     Kernel(
@@ -307,5 +310,6 @@ KERNELS = (
         instance=_direct_instance,
         cycles=lambda layer: 20.0 * _macs(layer) + 40.0 * layer.output.size,
         footprints=_footprints(reads_first=False),
+        orders=BOTH_ORDERS,
     ),
 )

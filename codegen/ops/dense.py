@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, Tensor
-from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer, channel_block
+from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
 from codegen.quant.fixed import clamp_range, exact_matmul
@@ -193,5 +193,6 @@ KERNELS = (
         instance=_instance,
         cycles=lambda layer: layer.output.size * (4.0 * layer.inputs[1].shape[1] + 34.0),
         footprints=_footprints,
+        orders=BOTH_ORDERS,
     ),
 )

@@ -13,7 +13,7 @@ import numpy as np
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, Tensor
-from codegen.kernel import Footprint, Instance, Kernel, Layer
+from codegen.kernel import BOTH_ORDERS, Footprint, Instance, Kernel, Layer
 from codegen.pooling import grown, read_pool
 from codegen.spatial import Window, from_image, to_image
 
@@ -107,5 +107,6 @@ KERNELS = (
         instance=_instance,
         cycles=_cycles,
         footprints=_footprints,
+        orders=BOTH_ORDERS,
     ),
 )

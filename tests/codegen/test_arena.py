@@ -111,6 +111,25 @@ def test_a_long_graph_is_placed_quickly() -> None:
     assert place(Problem(buffers)).size <= 40
 
 
+def test_a_growing_layer_may_run_backwards_over_its_input() -> None:
+    """12x12x8 -> 12x12x16 with the output one input pixel above: last pixel first, or not at all."""
+    graph = networks.weighted(
+        OPS["conv2d"](), (1, 12, 12, 8), (16, 1, 1, 8), np.random.default_rng(0)
+    )
+    made = plan.make(graph, load("generic-m0plus").core)
+    (step,) = made.steps
+    x, y = replace(step.inputs[0], offset=0), replace(step.output, offset=8)
+    backwards = replace(step, inputs=(x,), output=y, order="descending")
+    made = replace(made, slots={"x0": x, "y": y}, steps=(backwards,))
+    check_plan.check(made)
+    with pytest.raises(PlanError):
+        check_plan.check(replace(made, steps=(replace(backwards, order="ascending"),)))
+    closer = replace(y, offset=4)
+    wrong = replace(backwards, output=closer)
+    with pytest.raises(PlanError):
+        check_plan.check(replace(made, slots={"x0": x, "y": closer}, steps=(wrong,)))
+
+
 def _overlapping_plan() -> plan.Plan:
     op = OPS["conv2d"](stride=(2, 2), pads=(0, 0, 1, 1))
     graph = networks.weighted(op, (1, 12, 12, 3), (8, 3, 3, 3), np.random.default_rng(0))

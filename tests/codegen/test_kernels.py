@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from codegen import check_plan, emit, plan, reference
 from codegen.ir import Array, Graph
-from codegen.kernel import Kernel, Layer
+from codegen.kernel import Kernel, Layer, Order
 from codegen.ops import KERNELS, OPS
 from emulator.cortex_m import CortexM
 from emulator.host import HostModel
@@ -38,9 +38,17 @@ class Written:
     host_sources: tuple[str, ...]
 
 
-def write(graph: Graph, target: str, folder: Path, kernel: Kernel | None = None) -> Written:
+def write(
+    graph: Graph,
+    target: str,
+    folder: Path,
+    kernel: Kernel | None = None,
+    order: Order | None = None,
+) -> Written:
     chosen = {"node": kernel.name} if kernel else {}
     made = check_plan.check(plan.make(graph, load(target).core, overrides=chosen))
+    if order is not None:
+        made = _apart(made, order)
     project = emit.emit(made, load(target), "0" * 64)
     for name, text in project.files.items():
         (folder / name).write_text(text)
@@ -50,6 +58,23 @@ def write(graph: Graph, target: str, folder: Path, kernel: Kernel | None = None)
     ]
     image = ModelImage("net", len(made.steps), sizes[0], sizes[1], max(made.size, 4))
     return Written(folder, target, image, project.sources, project.host_sources)
+
+
+def _apart(made: plan.Plan, order: Order) -> plan.Plan:
+    """The plan of one step with disjoint tensors, so that either order is legal."""
+    (step,), (function,) = made.steps, made.functions
+    top = -(-max(made.size, *(slot.end for slot in step.inputs)) // 4) * 4
+    moved = replace(step.output, offset=top)
+    slots = {name: moved if slot is step.output else slot for name, slot in made.slots.items()}
+    return check_plan.check(
+        replace(
+            made,
+            steps=(replace(step, order=order, output=moved),),
+            functions=(replace(function, order=order),),
+            slots=slots,
+            size=-(-moved.end // 4) * 4,
+        )
+    )
 
 
 def on_host(written: Written, inputs: tuple[Array, ...]) -> Array:
@@ -84,6 +109,12 @@ def test_every_case(case: networks.Case, target: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
+def _layer(case: networks.Case, core: Core) -> Layer:
+    node = case.graph.nodes[0]
+    operands = tuple(case.graph.tensors[name] for name in node.inputs)
+    return Layer(node, operands, case.graph.tensors[node.output], core)
+
+
 def _variants() -> list[tuple[networks.Case, Kernel]]:
     """Cases that more than one variant serves, with each of those variants."""
     core = load("generic-m4").core
@@ -107,6 +138,28 @@ def test_variants_agree(case: networks.Case, kernel: Kernel, tmp_path: Path) -> 
         np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
+def _both_orders() -> list[tuple[networks.Case, Kernel]]:
+    core = load("generic-m4").core
+    served = [(case, k) for case in CASES for k in KERNELS[case.graph.nodes[0].op.kind]]
+    return [
+        (case, kernel)
+        for case, kernel in served
+        if "descending" in kernel.orders and kernel.serves(_layer(case, core))
+    ]
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending"])
+@pytest.mark.parametrize(
+    ("case", "kernel"), _both_orders(), ids=lambda x: getattr(x, "name", str(x))
+)
+def test_both_orders_agree(
+    case: networks.Case, kernel: Kernel, order: Order, tmp_path: Path
+) -> None:
+    inputs = networks.samples(case.graph, np.random.default_rng(6))
+    written = write(case.graph, "generic-m0plus", tmp_path, kernel, order)
+    np.testing.assert_array_equal(on_host(written, inputs), expected(case.graph, inputs))
+
+
 def test_every_kernel_has_a_case() -> None:
     core = load("generic-m4").core
     tested = {plan.choose(_layer(case, core)).name for case in CASES if _has_code(case)}
@@ -116,12 +169,6 @@ def test_every_kernel_has_a_case() -> None:
 
 def _has_code(case: networks.Case) -> bool:
     return case.graph.nodes[0].op.kind != "reshape"
-
-
-def _layer(case: networks.Case, core: Core) -> Layer:
-    node = case.graph.nodes[0]
-    operands = tuple(case.graph.tensors[name] for name in node.inputs)
-    return Layer(node, operands, case.graph.tensors[node.output], core)
 
 
 @st.composite

@@ -10,9 +10,9 @@
  *        0      64           0..3  "stem"
  *      192      27           0..0  "scratch0"
  *       64      64           1..2  "deep"
- *      128      64           2..3  "point"
+ *       68      64           2..3  "point"
  *        0      64           3..4  "sum"
- *       64      16           4..5  "pool"
+ *       52      16           4..5  "pool"
  *        0       3           5..6  "head"
  *        0       3           6..6  "classes"
  */
@@ -146,16 +146,16 @@ golden_status_t golden_run_step(golden_ctx_t *ctx, unsigned step)
         golden_conv2d_depthwise_4x4x4_4_k3x3(arena + 0, step1_weights, step1_bias, step1_multipliers, arena + 64);
         break;
     case 2u:
-        golden_conv2d_4x4x4_4_k1x1(arena + 64, step2_weights, step2_bias, step2_multipliers, arena + 128);
+        golden_conv2d_4x4x4_4_k1x1_down(arena + 64, step2_weights, step2_bias, step2_multipliers, arena + 68);
         break;
     case 3u:
-        golden_add_4x4x4(arena + 0, arena + 128, arena + 0);
+        golden_add_4x4x4(arena + 0, arena + 68, arena + 0);
         break;
     case 4u:
-        golden_max_pool_4x4x4_4_k2x2_s2x2(arena + 0, arena + 64);
+        golden_max_pool_4x4x4_4_k2x2_s2x2_down(arena + 0, arena + 52);
         break;
     case 5u:
-        golden_dense_16_3(arena + 64, step5_weights, step5_bias, step5_multipliers, arena + 0);
+        golden_dense_16_3(arena + 52, step5_weights, step5_bias, step5_multipliers, arena + 0);
         break;
     case 6u:
         golden_softmax_3(arena + 0, step6_table, arena + 0);

@@ -20,6 +20,7 @@ void golden_conv2d_8x8x3_4_k3x3_s2x2(const int8_t *x, const int8_t *weights, con
 {
     for (int32_t row = 0; row < 4; ++row) {
         for (int32_t column = 0; column < 4; ++column) {
+            int8_t *out = y + (row * 4 + column) * 4;
             int8_t *window = scratch;
 
             for (int32_t i = 0; i < 3; ++i) {
@@ -53,11 +54,11 @@ void golden_conv2d_8x8x3_4_k3x3_s2x2(const int8_t *x, const int8_t *weights, con
                     sum2 += value * *w2++;
                     sum3 += value * *w3++;
                 }
-                y[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 256) >> 9) + -128, -128, 127);
-                y[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 256) >> 9) + -128, -128, 127);
-                y[2] = saturate(((high_word(sum2, multipliers[channel + 2]) + 256) >> 9) + -128, -128, 127);
-                y[3] = saturate(((high_word(sum3, multipliers[channel + 3]) + 256) >> 9) + -128, -128, 127);
-                y += 4;
+                out[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 256) >> 9) + -128, -128, 127);
+                out[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 256) >> 9) + -128, -128, 127);
+                out[2] = saturate(((high_word(sum2, multipliers[channel + 2]) + 256) >> 9) + -128, -128, 127);
+                out[3] = saturate(((high_word(sum3, multipliers[channel + 3]) + 256) >> 9) + -128, -128, 127);
+                out += 4;
             }
         }
     }
@@ -67,6 +68,7 @@ void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights
 {
     for (int32_t row = 0; row < 4; ++row) {
         for (int32_t column = 0; column < 4; ++column) {
+            int8_t *out = y + (row * 4 + column) * 4;
             const int32_t top = row * 1 - 1;
             const int32_t left = column * 1 - 1;
 
@@ -89,15 +91,18 @@ void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights
                                weights[(i * 3 + j) * 4 + channel];
                     }
                 }
-                *y++ = saturate(((high_word(sum, multipliers[channel]) + 16) >> 5) + -128, -128, -8);
+                *out++ = saturate(((high_word(sum, multipliers[channel]) + 16) >> 5) + -128, -128, -8);
             }
         }
     }
 }
 
-void golden_conv2d_4x4x4_4_k1x1(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
+void golden_conv2d_4x4x4_4_k1x1_down(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
 {
-    for (int32_t pixel = 0; pixel < 16; ++pixel) {
+    for (int32_t pixel = 15; pixel >= 0; --pixel) {
+        const int8_t *in = x + pixel * 4;
+        int8_t *out = y + pixel * 4;
+
         for (int32_t channel = 0; channel < 4; channel += 4) {
             const int8_t *w0 = weights + (channel + 0) * 4;
             const int8_t *w1 = weights + (channel + 1) * 4;
@@ -109,20 +114,19 @@ void golden_conv2d_4x4x4_4_k1x1(const int8_t *x, const int8_t *weights, const in
             int32_t sum3 = bias[channel + 3];
 
             for (int32_t k = 0; k < 4; ++k) {
-                const int32_t value = x[k];
+                const int32_t value = in[k];
 
                 sum0 += value * *w0++;
                 sum1 += value * *w1++;
                 sum2 += value * *w2++;
                 sum3 += value * *w3++;
             }
-            y[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 32) >> 6) + 4, -128, 127);
-            y[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 32) >> 6) + 4, -128, 127);
-            y[2] = saturate(((high_word(sum2, multipliers[channel + 2]) + 32) >> 6) + 4, -128, 127);
-            y[3] = saturate(((high_word(sum3, multipliers[channel + 3]) + 32) >> 6) + 4, -128, 127);
-            y += 4;
+            out[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 32) >> 6) + 4, -128, 127);
+            out[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 32) >> 6) + 4, -128, 127);
+            out[2] = saturate(((high_word(sum2, multipliers[channel + 2]) + 32) >> 6) + 4, -128, 127);
+            out[3] = saturate(((high_word(sum3, multipliers[channel + 3]) + 32) >> 6) + 4, -128, 127);
+            out += 4;
         }
-        x += 4;
     }
 }
 
@@ -135,10 +139,12 @@ void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y)
     }
 }
 
-void golden_max_pool_4x4x4_4_k2x2_s2x2(const int8_t *x, int8_t *y)
+void golden_max_pool_4x4x4_4_k2x2_s2x2_down(const int8_t *x, int8_t *y)
 {
-    for (int32_t row = 0; row < 2; ++row) {
-        for (int32_t column = 0; column < 2; ++column) {
+    for (int32_t row = 1; row >= 0; --row) {
+        for (int32_t column = 1; column >= 0; --column) {
+            int8_t *out = y + (row * 2 + column) * 4;
+
             for (int32_t channel = 0; channel < 4; ++channel) {
                 int8_t largest = -128;
 
@@ -154,7 +160,7 @@ void golden_max_pool_4x4x4_4_k2x2_s2x2(const int8_t *x, int8_t *y)
                         }
                     }
                 }
-                *y++ = largest;
+                *out++ = largest;
             }
         }
     }
@@ -163,16 +169,18 @@ void golden_max_pool_4x4x4_4_k2x2_s2x2(const int8_t *x, int8_t *y)
 void golden_dense_16_3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
 {
     for (int32_t row = 0; row < 1; ++row) {
+        const int8_t *in = x + row * 16;
+        int8_t *out = y + row * 3;
+
         for (int32_t channel = 0; channel < 3; ++channel) {
             const int8_t *w = weights + channel * 16;
             int32_t sum = bias[channel];
 
             for (int32_t k = 0; k < 16; ++k) {
-                sum += x[k] * w[k];
+                sum += in[k] * w[k];
             }
-            *y++ = saturate(((high_word(sum, multipliers[channel]) + 32) >> 6) + 10, -128, 127);
+            *out++ = saturate(((high_word(sum, multipliers[channel]) + 32) >> 6) + 10, -128, 127);
         }
-        x += 16;
     }
 }
 
