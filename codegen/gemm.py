@@ -45,6 +45,11 @@ class Geometry:
         return any(self.slides.pads)
 
     @property
+    def flat(self) -> bool:
+        """Whether windows follow each other without a gap."""
+        return is_flat(self.slides)
+
+    @property
     def columns(self) -> int:
         """Input columns under a row of windows."""
         (_, kernel), (_, stride), (_, dilation) = (
@@ -94,10 +99,14 @@ class Geometry:
         return self.line_bytes + PIXELS * 4 * self.pairs
 
 
+def is_flat(slides: Window) -> bool:
+    """Whether each window is one pixel, and each pixel a window."""
+    return slides.kernel == slides.stride == (1, 1) and not any(slides.pads)
+
+
 def geometry(slides: Window, x: window.Shape, y: window.Shape) -> Geometry:
     """The geometry of a layer with one group."""
-    flat = slides.kernel == slides.stride == (1, 1) and not any(slides.pads)
-    if flat:
+    if is_flat(slides):
         x, y = ((1, 1, s[1] * s[2], s[3]) for s in (x, y))
     return Geometry(slides, x, y)
 
@@ -113,13 +122,46 @@ def serves(layer: Layer, scaling: Scaling, shape: Geometry) -> bool:
         return False
     if weights.min(initial=0) < -127 or len(shape.order()) > LONGEST_WINDOW:
         return False
-    if len(shape.runs()) > MOST_RUNS:
-        return False
+    return len(shape.runs()) <= MOST_RUNS and _rows(layer, scaling) is not None
+
+
+def _rows(layer: Layer, scaling: Scaling) -> tuple[IntArray, IntArray, IntArray] | None:
+    """Weights, biases with the zero point folded in, multipliers; None when 24 bits cannot hold a sum.
+
+    Sums of odd channels are scaled by 256. Where one would leave 32 bits, the channel is constant more
+    often than not (a bias limited to 2**30, on a tiny scale): it gets a sum that is small and constant.
+    """
     x, w, b = layer.inputs
+    matrix = w.values.astype(np.int64).reshape(len(w.values), -1)
+    bias = b.values.astype(np.int64) - x.grid.zero_point * matrix.sum(axis=1)
+    multipliers = scaling.multipliers.copy()
     low, high = reach(x.grid, w, b)
-    odd = [c for c in range(len(low)) if c % 2]  # their sums are scaled by 256
-    limit = (1 << 23) - 1
-    return bool(np.all(low[odd] >= -limit) and np.all(high[odd] <= limit))
+    beyond = np.maximum(np.abs(low), np.abs(high)) >= 1 << 23
+    for channel in range(1, len(bias), 2):
+        if beyond[channel]:
+            ends = int(low[channel]), int(high[channel])
+            constant = _constant(ends, int(multipliers[channel]), scaling.q)
+            if constant is None:
+                return None
+            matrix[channel] = 0
+            bias[channel], multipliers[channel] = constant
+    return matrix, bias, multipliers
+
+
+def _constant(
+    ends: tuple[int, int], multiplier: int, q: dict[str, object]
+) -> tuple[int, int] | None:
+    """A small sum and a multiplier with the one result of all sums between the ends; None if they differ."""
+    shift, zero_point = 32 + int(str(q["shift"])), int(str(q["zero_point"]))
+    half = 1 << (shift - 1)
+    results = {
+        min(max(((end * multiplier + half) >> shift) + zero_point, -128), 127) for end in ends
+    }
+    steps = results.pop() - zero_point
+    fitting = abs(steps) << (shift - 22)
+    if results or fitting >= 1 << 31:
+        return None
+    return (1 << 22) * (1 if steps >= 0 else -1), fitting
 
 
 def _rounding(q: dict[str, object]) -> int:
@@ -130,13 +172,12 @@ def _rounding(q: dict[str, object]) -> int:
 
 def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     """Template params and the packed stream: the rounding constant, then the blocks."""
-    x, w, b = layer.inputs
-    matrix = w.values.astype(np.int64).reshape(len(w.values), -1)
-    bias = b.values.astype(np.int64) - x.grid.zero_point * matrix.sum(axis=1)
+    rows = _rows(layer, scaling)
+    assert rows is not None
     order = shape.order()
-    blocks = packing.raw8(matrix, bias, scaling.multipliers, order)
+    blocks = packing.raw8(*rows, order)
     stream = np.concatenate([np.array([_rounding(scaling.q)], np.int32), blocks])
-    params = _params(shape, scaling, x.grid.zero_point) | {"elements": tuple(order)}
+    params = _params(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
     label = window.label(shape.slides, layer.inputs[0].shape, layer.output.shape)
     return Instance(f"gemm_{label}", params, (Constant("weights", "int32_t", stream, True),))
 
@@ -151,6 +192,7 @@ def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "tail": channels % packing.BLOCK,
         "pixels": shape.y[1] * shape.y[2],
         "lined": shape.lined,
+        "flat": shape.flat,
         "line_words": shape.line_bytes // 4,
         "line_bytes": shape.line_bytes,
         "pitch": shape.pitch,
@@ -221,19 +263,25 @@ def footprint(slides: Window, x: window.Shape, y: window.Shape) -> Footprint:
     return Footprint(low, high, pixels.write_low[first], pixels.write_high[last], True)
 
 
-def cycles(shape: Geometry) -> float:
-    """Predicted cycles, counted from the template; m4-simple."""
+def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
+    """Predicted cycles, counted from the template; m4-simple.
+
+    Args:
+        shape: the layer's geometry.
+        limits: least and largest result.
+    """
     pixels, channels = shape.y[1] * shape.y[2], shape.y[3]
     blocks = -(-channels // packing.BLOCK)
     passes, _, _ = loop(shape.pairs)
-    per_block = 56 + 15 * shape.pairs + 6 * passes
-    widening = 22 + sum(_run_cycles(row) for row in _run_rows(shape))
+    limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
+    per_block = 54 + limiting + 15 * shape.pairs + 6 * passes
+    widening = (0 if shape.flat else 17) + sum(_run_cycles(row) for row in _run_rows(shape))
     rows = 0.0
     if shape.lined:
-        line = 16 + 0.85 * shape.x[2] * shape.x[3]
+        line = 14 + 0.85 * shape.x[2] * shape.x[3]
         rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
     pairs = -(-pixels // PIXELS)
-    return pairs * (blocks * per_block + 22) + pixels * widening + rows + 80
+    return pairs * (blocks * per_block + 11) + pixels * widening + rows + 60
 
 
 def _run_cycles(row: dict[str, object]) -> float:

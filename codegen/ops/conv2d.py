@@ -182,8 +182,13 @@ def _constants(
 def _scaling(layer: Layer) -> Scaling:
     op = layer.node.op
     assert isinstance(op, Conv2D)
-    y = layer.output.grid
-    return weighted(layer.inputs, y, clamp_range(op.clamp, y), op.rounding, layer.label)
+    return weighted(layer.inputs, layer.output.grid, _limits(layer), op.rounding, layer.label)
+
+
+def _limits(layer: Layer) -> tuple[int, int]:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    return clamp_range(op.clamp, layer.output.grid)
 
 
 def _label(layer: Layer) -> str:
@@ -287,7 +292,7 @@ KERNELS = (
         assembly="ops/conv2d.gemm.S.j2",
         serves=_gemm_serves,
         instance=lambda layer: gemm.instance(layer, _scaling(layer), _geometry(layer)),
-        cycles=lambda layer: gemm.cycles(_geometry(layer)),
+        cycles=lambda layer: gemm.cycles(_geometry(layer), _limits(layer)),
         footprints=_gemm_footprints,
         scratch=lambda layer: _geometry(layer).scratch,
     ),
