@@ -117,7 +117,7 @@ def serves(layer: Layer, scaling: Scaling, shape: Geometry) -> bool:
     q = scaling.q
     if scaling.shifts is not None or q["float"] or q["wide"] or q["pre"]:
         return False
-    shift = int(str(q["shift"]))
+    shift = _number(q, "shift")
     if not 1 <= shift <= 31 - 8 or abs(_rounding(q) << 8) >= 1 << 30:
         return False
     if weights.min(initial=0) < -127 or len(shape.order()) > LONGEST_WINDOW:
@@ -152,7 +152,7 @@ def _constant(
     ends: tuple[int, int], multiplier: int, q: dict[str, object]
 ) -> tuple[int, int] | None:
     """A small sum and a multiplier with the one result of all sums between the ends; None if they differ."""
-    shift, zero_point = 32 + int(str(q["shift"])), int(str(q["zero_point"]))
+    shift, zero_point = 32 + _number(q, "shift"), _number(q, "zero_point")
     half = 1 << (shift - 1)
     results = {
         min(max(((end * multiplier + half) >> shift) + zero_point, -128), 127) for end in ends
@@ -164,9 +164,15 @@ def _constant(
     return (1 << 22) * (1 if steps >= 0 else -1), fitting
 
 
+def _number(q: dict[str, object], key: str) -> int:
+    value = q[key]
+    assert isinstance(value, int)
+    return value
+
+
 def _rounding(q: dict[str, object]) -> int:
     """Half a step and the zero point before the last shift."""
-    shift, zero_point = int(str(q["shift"])), int(str(q["zero_point"]))
+    shift, zero_point = _number(q, "shift"), _number(q, "zero_point")
     return (1 << (shift - 1)) + (zero_point << shift)
 
 
@@ -207,13 +213,13 @@ def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "step": step,
         "row_step": slides.stride[0] * shape.pitch - shape.y[2] * step,
         "next_out": PIXELS * channels - channels // packing.BLOCK * packing.BLOCK,
-        "runs": _run_rows(shape),
+        "runs": _widened(shape),
         "copied": _moves(max(0, min(shape.x[2], shape.columns - slides.pads[1])) * depth),
         "zero_point": zero_point,
         "border": _four(zero_point),
         "shift": scaling.q["shift"],
     }
-    low, high = int(str(scaling.q["low"])), int(str(scaling.q["high"]))
+    low, high = _number(scaling.q, "low"), _number(scaling.q, "high")
     return params | {
         "low": low,
         "high": high,
@@ -235,16 +241,36 @@ def loop(pairs: int) -> tuple[int, int, int]:
     return pairs // unrolled, unrolled, pairs % unrolled
 
 
-def _run_rows(shape: Geometry) -> tuple[dict[str, object], ...]:
-    """How each run is widened: words in a loop, words without one, a tail, the step to the next run."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a run is widened.
+
+    Attributes:
+        looped: how often a loop widens four words.
+        groups: words at a time after that, without a loop.
+        tail: bytes after the last word.
+        step: bytes from there to the next run.
+    """
+
+    looped: int
+    groups: tuple[int, ...]
+    tail: int
+    step: int
+
+    @property
+    def cycles(self) -> int:
+        """Predicted cycles."""
+        return 25 * self.looped + 5 * sum(self.groups) + 2 * self.tail + 2
+
+
+def _widened(shape: Geometry) -> tuple[Run, ...]:
     runs = shape.runs()
     rows = []
     for (at, length), (following, _) in zip(runs, [*runs[1:], (sum(runs[-1]), 0)], strict=True):
         words = length // 4
         looped = words // 4 if words > FLAT_WORDS else 0
-        groups = [4] * (words // 4 - looped) + ([words % 4] if words % 4 else [])
-        step = following - at - length
-        rows.append({"looped": looped, "groups": groups, "tail": length % 4, "step": step})
+        groups = (4,) * (words // 4 - looped) + ((words % 4,) if words % 4 else ())
+        rows.append(Run(looped, groups, length % 4, following - at - length))
     return tuple(rows)
 
 
@@ -275,17 +301,10 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
     passes, _, _ = loop(shape.pairs)
     limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
     per_block = 54 + limiting + 15 * shape.pairs + 6 * passes
-    widening = (0 if shape.flat else 17) + sum(_run_cycles(row) for row in _run_rows(shape))
+    widening = (0 if shape.flat else 17) + sum(run.cycles for run in _widened(shape))
     rows = 0.0
     if shape.lined:
         line = 14 + 0.85 * shape.x[2] * shape.x[3]
         rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
     pairs = -(-pixels // PIXELS)
     return pairs * (blocks * per_block + 11) + pixels * widening + rows + 60
-
-
-def _run_cycles(row: dict[str, object]) -> float:
-    looped, tail = int(str(row["looped"])), int(str(row["tail"]))
-    groups = row["groups"]
-    assert isinstance(groups, list)
-    return 24 * looped + sum(5 * g for g in groups) + (0, 2, 4, 6)[tail] + 2

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from codegen.ops import OPS
-from codegen import gemm, packing  # isort: skip  (operators first: they import one another)
+
+# isort: split
+# Operators first: they and codegen.spatial import one another.
+from codegen import gemm, packing
 from codegen.spatial import Window
 
 
