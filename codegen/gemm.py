@@ -113,16 +113,16 @@ def geometry(slides: Window, x: window.Shape, y: window.Shape) -> Geometry:
 
 def serves(layer: Layer, scaling: Scaling, shape: Geometry) -> bool:
     """Whether the kernel computes a layer exactly: the proof obligations of its arithmetic."""
-    weights = layer.inputs[1].values
     q = scaling.q
     if scaling.shifts is not None or q["float"] or q["wide"] or q["pre"]:
         return False
     shift = _number(q, "shift")
     if not 1 <= shift <= 31 - 8 or abs(_rounding(q) << 8) >= 1 << 30:
         return False
-    if weights.min(initial=0) < -127 or len(shape.order()) > LONGEST_WINDOW:
+    if len(shape.order()) > LONGEST_WINDOW or len(shape.runs()) > MOST_RUNS:
         return False
-    return len(shape.runs()) <= MOST_RUNS and _rows(layer, scaling) is not None
+    rows = _rows(layer, scaling)
+    return rows is not None and packing.fits_raw8(rows[0])
 
 
 def _rows(layer: Layer, scaling: Scaling) -> tuple[IntArray, IntArray, IntArray] | None:

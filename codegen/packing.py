@@ -33,6 +33,12 @@ def widened_order(lengths: list[int]) -> list[int]:
     return order
 
 
+def fits_raw8(weights: Array) -> bool:
+    """Whether each 256 * odd + even fits 16 bits: fails only for an odd -128 above a negative number."""
+    w = weights[: len(weights) // 2 * 2].astype(np.int64)
+    return bool(np.all(256 * w[1::2] + w[::2] >= -(1 << 15)))
+
+
 def raw8(
     weights: Array, bias: IntArray, multipliers: IntArray, order: list[int]
 ) -> npt.NDArray[np.int32]:
@@ -43,7 +49,7 @@ def raw8(
     pair of `order` (channels 0 and 1, channels 2 and 3), the multipliers of channels 0, 2, 1, 3.
 
     Args:
-        weights: (channels, elements), each in -127..127.
+        weights: (channels, elements) of int8 for which `fits_raw8` holds.
         bias: (channels,), with the input's zero point folded in.
         multipliers: (channels,), 31 bits.
         order: element of each int16 of the window, -1 for none.

@@ -24,6 +24,7 @@ def test_widened_order() -> None:
 def test_raw8_holds_every_number(channels: int, lengths: list[int]) -> None:
     generator = np.random.default_rng(1)
     w = generator.choice([-127, 127, -1, 0, 5], (channels, sum(lengths)))
+    w[0, 0] = -128
     bias = generator.integers(-(2**22), 2**22, channels)
     multipliers = generator.integers(0, 2**31, channels)
     order = packing.widened_order(lengths)
@@ -41,6 +42,11 @@ def test_raw8_holds_every_number(channels: int, lengths: list[int]) -> None:
             first = (int(block[2 * high + 1]) - first + 2**31) % 2**32 - 2**31
         assert first == bias[channel] * (256 if odd else 1)
         assert block[-4:][2 * odd + high] == multipliers[channel]
+
+
+def test_an_odd_channel_may_hold_minus_128_above_no_negative_number() -> None:
+    assert packing.fits_raw8(np.array([[-128, 0], [-127, -128], [-128, -128]], np.int8))
+    assert not packing.fits_raw8(np.array([[-1], [-128]], np.int8))
 
 
 def test_runs_of_a_window() -> None:

@@ -16,38 +16,6 @@ static inline int8_t saturate(int32_t value, int32_t low, int32_t high)
     return (int8_t)(value < low ? low : (value > high ? high : value));
 }
 
-void golden_conv2d_8x8x3_4_k3x3_s2x2(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *scratch, int8_t *y)
-{
-    for (int32_t row = 0; row < 4; ++row) {
-        for (int32_t column = 0; column < 4; ++column) {
-            int8_t *window = scratch;
-
-            for (int32_t i = 0; i < 3; ++i) {
-                const int32_t in_row = row * 2 + i * 1 - 0;
-
-                for (int32_t j = 0; j < 3; ++j) {
-                    const int32_t in_column = column * 2 + j * 1 - 0;
-                    const int32_t pixel = (in_row * 8 + in_column) * 3;
-                    const int inside = in_row >= 0 && in_row < 8 && in_column >= 0 && in_column < 8;
-
-                    for (int32_t k = 0; k < 3; ++k) {
-                        *window++ = (int8_t)(inside ? x[pixel + k] : -128);
-                    }
-                }
-            }
-            for (int32_t channel = 0; channel < 4; ++channel) {
-                const int8_t *w = weights + channel * 27;
-                int32_t sum = bias[channel];
-
-                for (int32_t k = 0; k < 27; ++k) {
-                    sum += scratch[k] * w[k];
-                }
-                *y++ = saturate(((high_word(sum, multipliers[channel]) + 256) >> 9) + -128, -128, 127);
-            }
-        }
-    }
-}
-
 void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
 {
     for (int32_t row = 0; row < 4; ++row) {
@@ -77,23 +45,6 @@ void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights
                 *y++ = saturate(((high_word(sum, multipliers[channel]) + 16) >> 5) + -128, -128, -8);
             }
         }
-    }
-}
-
-void golden_conv2d_4x4x4_4_k1x1(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
-{
-    for (int32_t pixel = 0; pixel < 16; ++pixel) {
-        const int8_t *w = weights;
-
-        for (int32_t channel = 0; channel < 4; ++channel) {
-            int32_t sum = bias[channel];
-
-            for (int32_t k = 0; k < 4; ++k) {
-                sum += x[k] * *w++;
-            }
-            *y++ = saturate(((high_word(sum, multipliers[channel]) + 32) >> 6) + 4, -128, 127);
-        }
-        x += 4;
     }
 }
 
