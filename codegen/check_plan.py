@@ -125,6 +125,7 @@ def _windowed(step: Step) -> Iterator[Event]:
     dilation = getattr(op, "dilation", (1, 1))
     kernel = step.layer.inputs[1].shape[1:3] if isinstance(op, Conv2D) else op.kernel
     reads_first = step.kernel.name in READ_FIRST
+    block: list[tuple[list[tuple[int, int, int]], int]] = []  # pixels of an unfinished block
     for row in _walk(step, rows):
         for column in _walk(step, columns):
             window = [
@@ -133,7 +134,13 @@ def _windowed(step: Step) -> Iterator[Event]:
                 for x in _taps(column, op.stride[1], op.pads[1], kernel[1], dilation[1], width)
             ]
             first = (row * columns + column) * channels
-            if reads_first:
+            if step.kernel.name in BLOCKS:
+                block.append((window, first))
+                if len(block) == BLOCKS[step.kernel.name] or first + channels == step.output.size:
+                    reads = [read for part, _ in block for read in part]
+                    yield reads, block[0][1], first + channels
+                    block = []
+            elif reads_first:
                 yield window, first, first + channels
             else:  # the window is read anew for every channel
                 yield window, first, first + channels - 1
@@ -177,6 +184,9 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
 
 # Variants that have copied their whole window before the first store of a pixel.
 READ_FIRST = frozenset({"conv2d.window"})
+
+# Variants that have copied the windows of so many pixels before the first store of any of them.
+BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2}
 
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,

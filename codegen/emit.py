@@ -106,12 +106,18 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
     }
     if tuned:
         bodies = [
-            render(str(f.kernel.assembly), f=f, order=f.order, **f.instance.params) for f in tuned
+            _dense(render(str(f.kernel.assembly), f=f, order=f.order, **f.instance.params))
+            for f in tuned
         ]
         functions = list(zip(tuned, bodies, strict=True))
         files[assembly] = render("kernels.S.j2", model=model, functions=functions)
         files["kernels_host.c"] = _kernels_in_c(model, plan.core, tuned)
     return Project(files, model.sources, model.host_sources)
+
+
+def _dense(text: str) -> str:
+    """Without the empty lines that macros leave."""
+    return "\n".join(line for line in text.splitlines() if line.strip())
 
 
 def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:

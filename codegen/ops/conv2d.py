@@ -9,14 +9,14 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from codegen import window
+from codegen import gemm, window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import clamp_range, exact_matmul
-from codegen.requantize import ONE, Rounding, rule, weighted
+from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 
 CHUNK = 1 << 23
@@ -173,10 +173,7 @@ def _constants(
     op = layer.node.op
     assert isinstance(op, Conv2D)
     x, w, b = layer.inputs
-    y = layer.output.grid
-    scaling = weighted(
-        layer.inputs, y, clamp_range(op.clamp, y), op.rounding, layer.label, op.shift
-    )
+    scaling = _scaling(layer)
     bias = b.values.astype(np.int64)
     if folded:
         sums = w.values.astype(np.int64).reshape(len(w.values), -1).sum(axis=1)
@@ -191,6 +188,19 @@ def _constants(
         "q": scaling.q,
     }
     return constants, params
+
+
+def _scaling(layer: Layer) -> Scaling:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    grid = layer.output.grid
+    return weighted(layer.inputs, grid, _limits(layer), op.rounding, layer.label, op.shift)
+
+
+def _limits(layer: Layer) -> tuple[int, int]:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    return clamp_range(op.clamp, layer.output.grid)
 
 
 def _label(layer: Layer) -> str:
@@ -270,7 +280,34 @@ def _copied_bytes(layer: Layer) -> int:
     return layer.inputs[1].size // layer.inputs[1].shape[0]
 
 
+def _geometry(layer: Layer) -> gemm.Geometry:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    slides = op.window(layer.inputs[1].shape)
+    return gemm.geometry(slides, layer.inputs[0].shape, layer.output.shape)
+
+
+def _gemm_serves(layer: Layer) -> bool:
+    able = layer.core.dsp and layer.core.unaligned and _groups(layer) == 1
+    return able and gemm.serves(layer, _scaling(layer), _geometry(layer))
+
+
+def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
+    shape = _geometry(layer)
+    return (gemm.footprint(shape.slides, shape.x, shape.y),)
+
+
 KERNELS = (
+    Kernel(
+        name="conv2d.gemm",
+        template="ops/conv2d.gemm.c.j2",
+        assembly="ops/conv2d.gemm.S.j2",
+        serves=_gemm_serves,
+        instance=lambda layer: gemm.instance(layer, _scaling(layer), _geometry(layer)),
+        cycles=lambda layer: gemm.cycles(_geometry(layer), _limits(layer)),
+        footprints=_gemm_footprints,
+        scratch=lambda layer: _geometry(layer).scratch,
+    ),
     Kernel(
         name="conv2d.pointwise",
         template="ops/conv2d.pointwise.c.j2",

@@ -115,10 +115,43 @@ def _convolutions(g: np.random.Generator) -> Iterator[Case]:
     for value in (-127, 127):
         extreme = weighted(conv(), (1, 2, 2, 64), (3, 1, 1, 64), g, extreme=value)
         yield Case(f"conv-all{value}", extreme)
+    yield from _products(g)
     coarse = ((0.5, -128), (0.02, 127))  # multipliers of one and more: the pre-shifted form
     yield Case("conv-gain", weighted(conv(), (1, 3, 3, 4), (4, 1, 1, 4), g, coarse))
     fine = ((1e-4, 127), (40.0, -128))
     yield Case("conv-tiny-multiplier", weighted(conv(), (1, 3, 3, 4), (4, 1, 1, 4), g, fine))
+
+
+def _products(g: np.random.Generator) -> Iterator[Case]:
+    """Convolutions of one group: window shapes, ends of blocks, limits of the packed arithmetic."""
+    conv, wide = OPS["conv2d"], ((0.05, 3), (3.0, -11))
+    same = (1, 1, 1, 1)
+    for depth, channels in ((1, 4), (2, 5), (3, 8), (5, 7), (7, 1)):
+        graph = weighted(conv(pads=same), (1, 5, 7, depth), (channels, 3, 3, depth), g, wide)
+        yield Case(f"conv-3x3-{depth}-{channels}", graph)
+    for value in (-127, 127):
+        graph = weighted(conv(pads=same), (1, 3, 5, 33), (6, 3, 3, 33), g, wide, value)
+        yield Case(f"conv-3x3-all{value}", graph)
+        graph = weighted(conv(), (1, 3, 3, 700), (5, 1, 1, 700), g, wide, value)
+        yield Case(f"conv-1x1-long{value}", graph)
+    yield Case("conv-1x1-one-pixel", weighted(conv(), (1, 1, 1, 72), (9, 1, 1, 72), g, wide))
+    yield Case("conv-loop", weighted(conv(pads=same), (1, 4, 3, 86), (4, 3, 3, 86), g, wide))
+    grid = ((0.05, 3), (0.2, -100))
+    limited = conv(pads=same, clamp=(0.0, 6.0))
+    yield Case("conv-relu6-same", weighted(limited, (1, 5, 5, 4), (8, 3, 3, 4), g, grid))
+    least = conv(clamp=(0.0, inf))
+    yield Case("conv-relu-odd", weighted(least, (1, 3, 3, 6), (10, 1, 1, 6), g, grid))
+    thin = conv(stride=(1, 2), pads=(0, 4, 0, 3), dilation=(1, 2))
+    yield Case("conv-1d-dilated", weighted(thin, (1, 1, 31, 6), (5, 1, 5, 6), g, wide))
+    far = conv(stride=(2, 1), pads=(3, 0, 2, 5), dilation=(2, 2))
+    yield Case("conv-far-borders", weighted(far, (1, 6, 4, 3), (6, 3, 2, 3), g, wide))
+    tall = conv(stride=(2, 2))
+    yield Case("conv-wide-rows", weighted(tall, (1, 5, 40, 60), (4, 3, 3, 60), g, wide))
+    graph = weighted(conv(), (1, 3, 3, 8), (6, 1, 1, 8), g, wide)
+    fixed = np.array([2**30, -(2**30), 5, 2**30, -7, -(2**30)], np.int32)
+    scales = np.array(graph.tensors["w"].grid.scales)
+    scales[[0, 1, 3, 5]] = 1e-9  # what quantizing weights of almost zero leaves
+    yield Case("conv-constant-channels", _with_weight_scales(graph, tuple(scales.tolist()), fixed))
 
 
 def _dense(g: np.random.Generator) -> Iterator[Case]:
@@ -158,14 +191,22 @@ def _means(g: np.random.Generator) -> Iterator[Case]:
     yield Case("mul-float", network(product, pair, per_tensor(0.25, 1)))
 
 
-def _with_weight_scales(graph: Graph, scale: float) -> Graph:
-    """The same layer with one dyadic weight scale: many sums lie exactly between two results."""
+def _with_weight_scales(
+    graph: Graph, scales: float | tuple[float, ...], bias: Array | None = None
+) -> Graph:
+    """The same layer with other weight scales (dyadic: many sums lie between two results), and bias."""
     w, b = graph.tensors["w"], graph.tensors["b"]
     count = w.shape[0]
+    scales = scales if isinstance(scales, tuple) else (scales,) * count
     x_scale = graph.tensors["x0"].grid.scale
+    products = tuple(x_scale * scale for scale in scales)
     return graph.with_tensors(
-        replace(w, quant=Quant((scale,) * count, (0,) * count, 0)),
-        replace(b, quant=Quant((x_scale * scale,) * count, (0,) * count, 0, 32)),
+        replace(w, quant=Quant(scales, (0,) * count, 0)),
+        replace(
+            b,
+            quant=Quant(products, (0,) * count, 0, 32),
+            data=b.data if bias is None else bias,
+        ),
     )
 
 

@@ -160,6 +160,22 @@ def test_both_orders_agree(
     np.testing.assert_array_equal(on_host(written, inputs), expected(case.graph, inputs))
 
 
+@pytest.mark.sweep
+@pytest.mark.parametrize(
+    ("target", "compiler"),
+    [("generic-m4", "zig"), ("generic-m7", "gcc"), ("generic-m33", "gcc"), ("generic-m33", "zig")],
+)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_assembly_on_other_cores_and_compilers(
+    case: networks.Case, target: str, compiler: str, tmp_path: Path
+) -> None:
+    if not _has_code(case) or plan.choose(_layer(case, load(target).core)).assembly is None:
+        pytest.skip("runs a kernel in C")
+    inputs = networks.samples(case.graph, np.random.default_rng(5))
+    written = write(case.graph, target, tmp_path)
+    np.testing.assert_array_equal(on_core(written, inputs, compiler), expected(case.graph, inputs))
+
+
 def test_every_kernel_has_a_case() -> None:
     core = load("generic-m4").core
     tested = {plan.choose(_layer(case, core)).name for case in CASES if _has_code(case)}

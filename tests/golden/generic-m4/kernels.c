@@ -16,54 +16,6 @@ static inline int8_t saturate(int32_t value, int32_t low, int32_t high)
     return (int8_t)(value < low ? low : (value > high ? high : value));
 }
 
-void golden_conv2d_8x8x3_4_k3x3_s2x2(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *scratch, int8_t *y)
-{
-    for (int32_t row = 0; row < 4; ++row) {
-        for (int32_t column = 0; column < 4; ++column) {
-            int8_t *out = y + (row * 4 + column) * 4;
-            int8_t *window = scratch;
-
-            for (int32_t i = 0; i < 3; ++i) {
-                const int32_t in_row = row * 2 + i * 1 - 0;
-
-                for (int32_t j = 0; j < 3; ++j) {
-                    const int32_t in_column = column * 2 + j * 1 - 0;
-                    const int32_t pixel = (in_row * 8 + in_column) * 3;
-                    const int inside = in_row >= 0 && in_row < 8 && in_column >= 0 && in_column < 8;
-
-                    for (int32_t k = 0; k < 3; ++k) {
-                        *window++ = (int8_t)(inside ? x[pixel + k] : -128);
-                    }
-                }
-            }
-            for (int32_t channel = 0; channel < 4; channel += 4) {
-                const int8_t *w0 = weights + (channel + 0) * 27;
-                const int8_t *w1 = weights + (channel + 1) * 27;
-                const int8_t *w2 = weights + (channel + 2) * 27;
-                const int8_t *w3 = weights + (channel + 3) * 27;
-                int32_t sum0 = bias[channel + 0];
-                int32_t sum1 = bias[channel + 1];
-                int32_t sum2 = bias[channel + 2];
-                int32_t sum3 = bias[channel + 3];
-
-                for (int32_t k = 0; k < 27; ++k) {
-                    const int32_t value = scratch[k];
-
-                    sum0 += value * *w0++;
-                    sum1 += value * *w1++;
-                    sum2 += value * *w2++;
-                    sum3 += value * *w3++;
-                }
-                out[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 256) >> 9) + -128, -128, 127);
-                out[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 256) >> 9) + -128, -128, 127);
-                out[2] = saturate(((high_word(sum2, multipliers[channel + 2]) + 256) >> 9) + -128, -128, 127);
-                out[3] = saturate(((high_word(sum3, multipliers[channel + 3]) + 256) >> 9) + -128, -128, 127);
-                out += 4;
-            }
-        }
-    }
-}
-
 void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
 {
     for (int32_t row = 0; row < 4; ++row) {
@@ -93,39 +45,6 @@ void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights
                 }
                 *out++ = saturate(((high_word(sum, multipliers[channel]) + 16) >> 5) + -128, -128, -8);
             }
-        }
-    }
-}
-
-void golden_conv2d_4x4x4_4_k1x1_down(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
-{
-    for (int32_t pixel = 15; pixel >= 0; --pixel) {
-        const int8_t *in = x + pixel * 4;
-        int8_t *out = y + pixel * 4;
-
-        for (int32_t channel = 0; channel < 4; channel += 4) {
-            const int8_t *w0 = weights + (channel + 0) * 4;
-            const int8_t *w1 = weights + (channel + 1) * 4;
-            const int8_t *w2 = weights + (channel + 2) * 4;
-            const int8_t *w3 = weights + (channel + 3) * 4;
-            int32_t sum0 = bias[channel + 0];
-            int32_t sum1 = bias[channel + 1];
-            int32_t sum2 = bias[channel + 2];
-            int32_t sum3 = bias[channel + 3];
-
-            for (int32_t k = 0; k < 4; ++k) {
-                const int32_t value = in[k];
-
-                sum0 += value * *w0++;
-                sum1 += value * *w1++;
-                sum2 += value * *w2++;
-                sum3 += value * *w3++;
-            }
-            out[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 32) >> 6) + 4, -128, 127);
-            out[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 32) >> 6) + 4, -128, 127);
-            out[2] = saturate(((high_word(sum2, multipliers[channel + 2]) + 32) >> 6) + 4, -128, 127);
-            out[3] = saturate(((high_word(sum3, multipliers[channel + 3]) + 32) >> 6) + 4, -128, 127);
-            out += 4;
         }
     }
 }

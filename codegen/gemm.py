@@ -1,0 +1,310 @@
+"""Convolution as a matrix product of two pixels by four channels, for cores with SMLAD.
+
+The windows of two output pixels are widened to int16 in scratch, their pairs interleaved; then the
+packed weights (codegen.packing.raw8) pass by once. Where there is padding, the input rows under a row of
+windows are first copied between borders, so that no window ever leaves its image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from codegen import packing, window
+from codegen.ir import IntArray
+from codegen.kernel import Constant, Footprint, Instance, Layer
+from codegen.requantize import Scaling, reach
+from codegen.spatial import Window
+
+PIXELS = 2
+FLAT_PAIRS = 20  # up to here the inner loop is unrolled
+PASSES = range(18, 7, -1)  # pairs per pass otherwise, best first
+FLAT_WORDS = 16  # words of a run that are widened without a loop
+LONGEST_WINDOW = 1 << 13
+MOST_RUNS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Where a window's elements lie, and how many pairs they make.
+
+    Attributes:
+        slides: the sliding window.
+        x: input shape.
+        y: output shape; one row of pixels where the rows follow each other without a gap.
+    """
+
+    slides: Window
+    x: window.Shape
+    y: window.Shape
+
+    @property
+    def lined(self) -> bool:
+        """Whether input rows are copied between borders."""
+        return any(self.slides.pads)
+
+    @property
+    def flat(self) -> bool:
+        """Whether windows follow each other without a gap."""
+        return is_flat(self.slides)
+
+    @property
+    def columns(self) -> int:
+        """Input columns under a row of windows."""
+        (_, kernel), (_, stride), (_, dilation) = (
+            self.slides.kernel,
+            self.slides.stride,
+            self.slides.dilation,
+        )
+        return (self.y[2] - 1) * stride + (kernel - 1) * dilation + 1
+
+    @property
+    def pitch(self) -> int:
+        """Bytes from row to row, as windows see them."""
+        return (self.columns if self.lined else self.x[2]) * self.x[3]
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of the copied rows, a multiple of 4."""
+        return -(-self.slides.kernel[0] * self.pitch // 4) * 4 if self.lined else 0
+
+    def runs(self) -> list[tuple[int, int]]:
+        """First byte and length of each run of a window's consecutive elements."""
+        found: list[tuple[int, int]] = []
+        depth = self.x[3]
+        for i in range(self.slides.kernel[0]):
+            for j in range(self.slides.kernel[1]):
+                at = i * self.slides.dilation[0] * self.pitch + j * self.slides.dilation[1] * depth
+                if self.lined:
+                    at = i * self.pitch + j * self.slides.dilation[1] * depth
+                if found and sum(found[-1]) == at:
+                    found[-1] = (found[-1][0], found[-1][1] + depth)
+                else:
+                    found.append((at, depth))
+        return found
+
+    def order(self) -> list[int]:
+        """Element of each int16 of a widened window."""
+        return packing.widened_order([length for _, length in self.runs()])
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of int16 of one window."""
+        return len(self.order()) // 2
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch: copied rows, two widened windows."""
+        return self.line_bytes + PIXELS * 4 * self.pairs
+
+
+def is_flat(slides: Window) -> bool:
+    """Whether each window is one pixel, and each pixel a window."""
+    return slides.kernel == slides.stride == (1, 1) and not any(slides.pads)
+
+
+def geometry(slides: Window, x: window.Shape, y: window.Shape) -> Geometry:
+    """The geometry of a layer with one group."""
+    if is_flat(slides):
+        x, y = ((1, 1, s[1] * s[2], s[3]) for s in (x, y))
+    return Geometry(slides, x, y)
+
+
+def serves(layer: Layer, scaling: Scaling, shape: Geometry) -> bool:
+    """Whether the kernel computes a layer exactly: the proof obligations of its arithmetic."""
+    q = scaling.q
+    if scaling.shifts is not None or q["float"] or q["wide"] or q["pre"]:
+        return False
+    shift = _number(q, "shift")
+    if not 1 <= shift <= 31 - 8 or abs(_rounding(q) << 8) >= 1 << 30:
+        return False
+    if len(shape.order()) > LONGEST_WINDOW or len(shape.runs()) > MOST_RUNS:
+        return False
+    rows = _rows(layer, scaling)
+    return rows is not None and packing.fits_raw8(rows[0])
+
+
+def _rows(layer: Layer, scaling: Scaling) -> tuple[IntArray, IntArray, IntArray] | None:
+    """Weights, biases with the zero point folded in, multipliers; None when 24 bits cannot hold a sum.
+
+    Sums of odd channels are scaled by 256. Where one would leave 32 bits, the channel is constant more
+    often than not (a bias limited to 2**30, on a tiny scale): it gets a sum that is small and constant.
+    """
+    x, w, b = layer.inputs
+    matrix = w.values.astype(np.int64).reshape(len(w.values), -1)
+    bias = b.values.astype(np.int64) - x.grid.zero_point * matrix.sum(axis=1)
+    multipliers = scaling.multipliers.copy()
+    low, high = reach(x.grid, w, b)
+    beyond = np.maximum(np.abs(low), np.abs(high)) >= 1 << 23
+    for channel in range(1, len(bias), 2):
+        if beyond[channel]:
+            ends = int(low[channel]), int(high[channel])
+            constant = _constant(ends, int(multipliers[channel]), scaling.q)
+            if constant is None:
+                return None
+            matrix[channel] = 0
+            bias[channel], multipliers[channel] = constant
+    return matrix, bias, multipliers
+
+
+def _constant(
+    ends: tuple[int, int], multiplier: int, q: dict[str, object]
+) -> tuple[int, int] | None:
+    """A small sum and a multiplier with the one result of all sums between the ends; None if they differ."""
+    shift, zero_point = 32 + _number(q, "shift"), _number(q, "zero_point")
+    half = 1 << (shift - 1)
+    results = {
+        min(max(((end * multiplier + half) >> shift) + zero_point, -128), 127) for end in ends
+    }
+    steps = results.pop() - zero_point
+    fitting = abs(steps) << (shift - 22)
+    if results or fitting >= 1 << 31:
+        return None
+    return (1 << 22) * (1 if steps >= 0 else -1), fitting
+
+
+def _number(q: dict[str, object], key: str) -> int:
+    value = q[key]
+    assert isinstance(value, int)
+    return value
+
+
+def _rounding(q: dict[str, object]) -> int:
+    """Half a step and the zero point before the last shift."""
+    shift, zero_point = _number(q, "shift"), _number(q, "zero_point")
+    return (1 << (shift - 1)) + (zero_point << shift)
+
+
+def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
+    """Template params and the packed stream: the rounding constant, then the blocks."""
+    rows = _rows(layer, scaling)
+    assert rows is not None
+    order = shape.order()
+    blocks = packing.raw8(*rows, order)
+    stream = np.concatenate([np.array([_rounding(scaling.q)], np.int32), blocks])
+    params = _params(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
+    label = window.label(shape.slides, layer.inputs[0].shape, layer.output.shape)
+    return Instance(f"gemm_{label}", params, (Constant("weights", "int32_t", stream, True),))
+
+
+def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, object]:
+    slides, depth, channels = shape.slides, shape.x[3], shape.y[3]
+    blocks = -(-channels // packing.BLOCK)
+    passes, unrolled, rest = loop(shape.pairs)
+    step = slides.stride[1] * depth
+    params = window.params(slides, shape.x, shape.y) | {
+        "channels": channels,
+        "tail": channels % packing.BLOCK,
+        "pixels": shape.y[1] * shape.y[2],
+        "lined": shape.lined,
+        "flat": shape.flat,
+        "line_words": shape.line_bytes // 4,
+        "line_bytes": shape.line_bytes,
+        "pitch": shape.pitch,
+        "pad_bytes": slides.pads[1] * depth,
+        "row_bytes": shape.x[2] * depth,
+        "pairs": shape.pairs,
+        "passes": passes,
+        "unrolled": unrolled,
+        "rest": rest,
+        "length": slides.kernel[0] * slides.kernel[1] * depth,
+        "stream_bytes": blocks * 4 * (8 + 2 * shape.pairs),
+        "step": step,
+        "row_step": slides.stride[0] * shape.pitch - shape.y[2] * step,
+        "next_out": PIXELS * channels - channels // packing.BLOCK * packing.BLOCK,
+        "runs": _widened(shape),
+        "copied": _moves(max(0, min(shape.x[2], shape.columns - slides.pads[1])) * depth),
+        "zero_point": zero_point,
+        "border": _four(zero_point),
+        "shift": scaling.q["shift"],
+    }
+    low, high = _number(scaling.q, "low"), _number(scaling.q, "high")
+    return params | {
+        "low": low,
+        "high": high,
+        "low_bytes": _four(low) if low > -128 else None,
+        "high_bytes": _four(high) if high < 127 else None,
+    }
+
+
+def _four(value: int) -> int:
+    """A byte four times."""
+    return (value & 0xFF) * 0x01010101
+
+
+def loop(pairs: int) -> tuple[int, int, int]:
+    """Passes of the inner loop, pairs per pass, and pairs after it."""
+    if pairs <= FLAT_PAIRS:
+        return 0, 0, pairs
+    unrolled = min(PASSES, key=lambda count: (pairs % count, -count))
+    return pairs // unrolled, unrolled, pairs % unrolled
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a run is widened.
+
+    Attributes:
+        looped: how often a loop widens four words.
+        groups: words at a time after that, without a loop.
+        tail: bytes after the last word.
+        step: bytes from there to the next run.
+    """
+
+    looped: int
+    groups: tuple[int, ...]
+    tail: int
+    step: int
+
+    @property
+    def cycles(self) -> int:
+        """Predicted cycles."""
+        return 25 * self.looped + 5 * sum(self.groups) + 2 * self.tail + 2
+
+
+def _widened(shape: Geometry) -> tuple[Run, ...]:
+    runs = shape.runs()
+    rows = []
+    for (at, length), (following, _) in zip(runs, [*runs[1:], (sum(runs[-1]), 0)], strict=True):
+        words = length // 4
+        looped = words // 4 if words > FLAT_WORDS else 0
+        groups = (4,) * (words // 4 - looped) + ((words % 4,) if words % 4 else ())
+        rows.append(Run(looped, groups, length % 4, following - at - length))
+    return tuple(rows)
+
+
+def _moves(count: int) -> dict[str, int]:
+    """How that many bytes are copied or filled: 16 at a time, then words, then bytes."""
+    return {"looped": count // 16, "words": count % 16 // 4, "bytes": count % 4}
+
+
+def footprint(slides: Window, x: window.Shape, y: window.Shape) -> Footprint:
+    """One event per two output pixels, raster order."""
+    pixels = window.footprint(slides, x, y, reads_first=True)
+    first = np.arange(0, len(pixels.read_low), PIXELS)
+    last = np.minimum(first + PIXELS - 1, len(pixels.read_low) - 1)
+    low: IntArray = np.minimum.reduceat(pixels.read_low, first)
+    high: IntArray = np.maximum.reduceat(pixels.read_high, first)
+    return Footprint(low, high, pixels.write_low[first], pixels.write_high[last], True)
+
+
+def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
+    """Predicted cycles, counted from the template; m4-simple.
+
+    Args:
+        shape: the layer's geometry.
+        limits: least and largest result.
+    """
+    pixels, channels = shape.y[1] * shape.y[2], shape.y[3]
+    blocks = -(-channels // packing.BLOCK)
+    passes, _, _ = loop(shape.pairs)
+    limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
+    per_block = 54 + limiting + 15 * shape.pairs + 6 * passes
+    widening = (0 if shape.flat else 17) + sum(run.cycles for run in _widened(shape))
+    rows = 0.0
+    if shape.lined:
+        line = 14 + 0.85 * shape.x[2] * shape.x[3]
+        rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
+    pairs = -(-pixels // PIXELS)
+    return pairs * (blocks * per_block + 11) + pixels * widening + rows + 60
