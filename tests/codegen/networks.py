@@ -126,6 +126,15 @@ def _dense(g: np.random.Generator) -> Iterator[Case]:
     yield Case("dense", weighted(dense(), (1, 37), (11, 37), g))
     yield Case("dense-relu", weighted(dense(clamp=(0.0, inf)), (1, 16), (3, 16), g))
     yield Case("dense-rows", weighted(dense(), (1, 5, 8), (6, 8), g))
+    for length, channels in ((64, 12), (640, 16), (5, 1), (23, 3), (130, 17), (48, 5)):
+        yield Case(f"dense-{length}x{channels}", weighted(dense(), (1, length), (channels, length), g))
+    for value in (-127, 127):
+        extreme = weighted(dense(), (1, 64), (9, 64), g, extreme=value)
+        yield Case(f"dense-all{value}", extreme)
+    long = weighted(dense(), (1, 640), (8, 640), g, extreme=127)  # beyond 23 bits
+    yield Case("dense-long-all127", long)
+    clamped = dense(clamp=(-2.0, 3.0))
+    yield Case("dense-clamped", weighted(clamped, (1, 3, 40), (10, 40), g))
     wide = ((1.0, 0), (1e-4, 0))  # 64-bit form: the accumulator cannot be pre-shifted
     yield Case("dense-wide", weighted(dense(), (1, 4000), (2, 4000), g, wide))
 
