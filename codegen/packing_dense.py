@@ -149,5 +149,5 @@ def cycles(channels: int, length: int) -> float:
     cut = blocks(channels)
     pairs = padded_length(length) // 2
     passes, _, _ = unrolling(pairs)
-    block = pairs * PAIR_CYCLES[cut.width] + 6 * passes + 7 * cut.width + 20
+    block = pairs * PAIR_CYCLES[cut.width] + 6 * passes + 6.25 * cut.width + 15
     return 40 + 1.6 * length + len(cut.starts) * block

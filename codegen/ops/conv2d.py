@@ -9,14 +9,15 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from codegen import window
+from codegen import packing_depthwise, window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
+from codegen.dsp import folded_bias, lane, stream
 from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
-from codegen.quant.fixed import clamp_range, exact_matmul
-from codegen.requantize import ONE, Rounding, rule, weighted
+from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
+from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 
 CHUNK = 1 << 23
@@ -221,6 +222,45 @@ def _depthwise_instance(layer: Layer) -> Instance:
     return Instance(f"depthwise_{_label(layer)}", params, constants)
 
 
+def _scaling(layer: Layer) -> Scaling:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    y = layer.output.grid
+    limits = clamp_range(op.clamp, y)
+    return weighted(layer.inputs, y, limits, op.rounding, layer.label, op.shift)
+
+
+def _sliding(layer: Layer) -> tuple[Window, tuple[int, ...], tuple[int, ...]]:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    return op.window(layer.inputs[1].shape), layer.inputs[0].shape, layer.output.shape
+
+
+def _depthwise_dsp_serves(layer: Layer) -> bool:
+    core = layer.core
+    fits = core.dsp and _is_depthwise(layer) and packing_depthwise.fits(*_sliding(layer)[:2])
+    aligned = layer.output.shape[3] % 4 == 0 or core.unaligned
+    return fits and aligned and lane(_scaling(layer)) is not None
+
+
+def _depthwise_dsp_instance(layer: Layer) -> Instance:
+    x, w, b = layer.inputs
+    scaling = _scaling(layer)
+    found = lane(scaling)
+    assert found is not None
+    weights = w.values.reshape(len(w.values), -1)
+    words = packing_depthwise.pack(weights, folded_bias(x, w, b), scaling.multipliers)
+    params = window.params(*_sliding(layer)) | packing_depthwise.params(*_sliding(layer))
+    extra = {"zero_point": x.grid.zero_point, "lane": found.params(), "q": scaling.q}
+    return Instance(f"depthwise_{_label(layer)}", params | extra, (stream(words),))
+
+
+def _depthwise_dsp_cycles(layer: Layer) -> float:
+    q = _scaling(layer).q
+    clamps = (q["low"] != INT8_MIN) + (q["high"] != INT8_MAX)
+    return packing_depthwise.cycles(*_sliding(layer), clamps)
+
+
 def _direct_instance(layer: Layer) -> Instance:
     op = layer.node.op
     assert isinstance(op, Conv2D)
@@ -277,6 +317,16 @@ KERNELS = (
         instance=_pointwise_instance,
         cycles=lambda layer: 7.0 * _macs(layer) + 30.0 * layer.output.size,
         footprints=_footprints(reads_first=False),
+    ),
+    Kernel(
+        name="conv2d.depthwise_dsp",
+        template="ops/conv2d.depthwise_dsp.c.j2",
+        assembly="ops/conv2d.depthwise_dsp.S.j2",
+        serves=_depthwise_dsp_serves,
+        instance=_depthwise_dsp_instance,
+        cycles=_depthwise_dsp_cycles,
+        footprints=_footprints(reads_first=False),
+        scratch=lambda layer: packing_depthwise.scratch(*_sliding(layer)[:2]),
     ),
     Kernel(
         name="conv2d.depthwise",

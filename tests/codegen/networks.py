@@ -108,6 +108,7 @@ def _convolutions(g: np.random.Generator) -> Iterator[Case]:
     yield Case("depthwise-stride2", weighted(deep2, (1, 8, 8, 4), (4, 3, 3, 1), g))
     tall = conv(groups=5)
     yield Case("depthwise-kx1", weighted(tall, (1, 9, 1, 5), (5, 5, 1, 1), g))
+    yield from _depthwise(g)
     multiplied = conv(pads=(1, 1, 1, 1), groups=3)
     yield Case("depthwise-multiplier", weighted(multiplied, (1, 5, 5, 3), (6, 3, 3, 1), g))
     grouped = conv(pads=(1, 0, 1, 0), groups=2)
@@ -119,6 +120,31 @@ def _convolutions(g: np.random.Generator) -> Iterator[Case]:
     yield Case("conv-gain", weighted(conv(), (1, 3, 3, 4), (4, 1, 1, 4), g, coarse))
     fine = ((1e-4, 127), (40.0, -128))
     yield Case("conv-tiny-multiplier", weighted(conv(), (1, 3, 3, 4), (4, 1, 1, 4), g, fine))
+
+
+def _depthwise(g: np.random.Generator) -> Iterator[Case]:
+    """Sizes that are no multiple of four; windows with no, few and many pixels inside the image."""
+    conv = OPS["conv2d"]
+    for name, size, kernel, settings in (
+        ("5x1", (9, 1, 8), (5, 1), {"pads": (2, 0, 2, 0)}),
+        ("10x1", (23, 1, 12), (10, 1), {"stride": (2, 1)}),
+        ("1x4", (1, 9, 5), (1, 4), {"pads": (0, 1, 0, 2)}),
+        ("dilated", (9, 8, 7), (3, 3), {"pads": (2, 3, 2, 3), "dilation": (2, 3)}),
+        ("same-stride2", (9, 7, 16), (3, 3), {"stride": (2, 2), "pads": (1, 1, 1, 1)}),
+        ("small-image", (2, 3, 8), (5, 5), {"pads": (2, 2, 2, 2)}),
+        ("wide-rows", (4, 300, 8), (3, 3), {"pads": (1, 1, 1, 1)}),
+        ("far-rows", (5, 300, 9), (3, 3), {"stride": (1, 3)}),
+        ("one-pixel", (3, 3, 4), (3, 3), {}),
+        ("relu6", (6, 5, 10), (3, 3), {"pads": (1, 1, 1, 1), "clamp": (-1.0, 6.0)}),
+    ):
+        op = conv(groups=size[2], **settings)
+        graph = weighted(op, (1, *size), (size[2], *kernel, 1), g)
+        yield Case(f"depthwise-{name}", graph)
+    for value in (-127, 127):
+        op = conv(groups=8, pads=(1, 1, 1, 1))
+        grids = ((0.05, -128), (0.4, 127))
+        extreme = weighted(op, (1, 4, 4, 8), (8, 3, 3, 1), g, grids, value)
+        yield Case(f"depthwise-all{value}", extreme)
 
 
 def _dense(g: np.random.Generator) -> Iterator[Case]:
