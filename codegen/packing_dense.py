@@ -17,6 +17,7 @@ from codegen.ir import IntArray
 # Cycles per pair of inputs and block of so many channels: loads, two SMLAD and one SXTB16 per channel pair.
 PAIR_CYCLES = {2: 6, 4: 10, 6: 14, 8: 19}
 
+
 class Store(NamedTuple):
     """A channel's result: its place in the block, its sum, its multiplier's register and place."""
 
@@ -91,9 +92,7 @@ def pack(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
 
 def schedule(width: int) -> list[list[tuple[str, str, str]]]:
     """Words that are loaded together: register of the word, sums of its even and its odd channel."""
-    triples = [
-        (_WORDS[i % len(_WORDS)], _SUMS[2 * i], _SUMS[2 * i + 1]) for i in range(width // 2)
-    ]
+    triples = [(_WORDS[i % len(_WORDS)], _SUMS[2 * i], _SUMS[2 * i + 1]) for i in range(width // 2)]
     return [triples[i : i + len(_WORDS)] for i in range(0, len(triples), len(_WORDS))]
 
 

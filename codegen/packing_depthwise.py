@@ -6,13 +6,15 @@ pairs (0, 2) and (1, 3) of int16. Padding is read from a row of zero points: bia
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from codegen.dsp import halves
 from codegen.ir import IntArray
-from codegen.spatial import Window
+
+if TYPE_CHECKING:
+    from codegen.spatial import Window
 
 Shape = tuple[int, ...]
 BLOCK = 4
@@ -142,7 +144,5 @@ def _offsets(window: Window, x: Shape) -> list[int]:
 
 def _groups(window: Window, x: Shape) -> list[list[Tap]]:
     """Taps two by two: their loads stand together."""
-    taps = [
-        Tap(offset, 4 * i, *_REGISTERS[i % 2]) for i, offset in enumerate(_offsets(window, x))
-    ]
+    taps = [Tap(offset, 4 * i, *_REGISTERS[i % 2]) for i, offset in enumerate(_offsets(window, x))]
     return [taps[i : i + 2] for i in range(0, len(taps), 2)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -222,6 +223,7 @@ def _depthwise_instance(layer: Layer) -> Instance:
     return Instance(f"depthwise_{_label(layer)}", params, constants)
 
 
+@lru_cache(maxsize=16)
 def _scaling(layer: Layer) -> Scaling:
     op = layer.node.op
     assert isinstance(op, Conv2D)
@@ -248,7 +250,7 @@ def _depthwise_dsp_instance(layer: Layer) -> Instance:
     scaling = _scaling(layer)
     found = lane(scaling)
     assert found is not None
-    weights = w.values.reshape(len(w.values), -1)
+    weights = w.values.astype(np.int64).reshape(len(w.values), -1)
     words = packing_depthwise.pack(weights, folded_bias(x, w, b), scaling.multipliers)
     params = window.params(*_sliding(layer)) | packing_depthwise.params(*_sliding(layer))
     extra = {"zero_point": x.grid.zero_point, "lane": found.params(), "q": scaling.q}

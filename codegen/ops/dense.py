@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -180,6 +181,7 @@ def _footprints(reads_first: bool) -> Callable[[Layer], tuple[Footprint | None, 
     return footprints
 
 
+@lru_cache(maxsize=16)
 def _scaling(layer: Layer) -> Scaling:
     op = layer.node.op
     assert isinstance(op, Dense)
@@ -206,7 +208,7 @@ def _dsp_instance(layer: Layer) -> Instance:
     channels, length = w.shape
     scaling = _scaling(layer)
     lanes = [found.params() for found in (lane(scaling), lane(scaling, 8)) if found]
-    words = packing.pack(w.values, folded_bias(x, w, b), scaling.multipliers)
+    words = packing.pack(w.values.astype(np.int64), folded_bias(x, w, b), scaling.multipliers)
     params = packing.params(channels, length) | {
         "rows": layer.output.size // channels,
         "stream_bytes": 4 * len(words),

@@ -153,7 +153,9 @@ def _dense(g: np.random.Generator) -> Iterator[Case]:
     yield Case("dense-relu", weighted(dense(clamp=(0.0, inf)), (1, 16), (3, 16), g))
     yield Case("dense-rows", weighted(dense(), (1, 5, 8), (6, 8), g))
     for length, channels in ((64, 12), (640, 16), (5, 1), (23, 3), (130, 17), (48, 5)):
-        yield Case(f"dense-{length}x{channels}", weighted(dense(), (1, length), (channels, length), g))
+        yield Case(
+            f"dense-{length}x{channels}", weighted(dense(), (1, length), (channels, length), g)
+        )
     for value in (-127, 127):
         extreme = weighted(dense(), (1, 64), (9, 64), g, extreme=value)
         yield Case(f"dense-all{value}", extreme)
