@@ -148,12 +148,15 @@ def _windowed(step: Step) -> Iterator[Event]:
 
 
 def _rows(step: Step) -> Iterator[Event]:
-    """Dense: every row of the input is read anew for each of its outputs."""
+    """Dense: every row of the input is read anew for each of its outputs, unless it is copied first."""
     length = step.layer.activations[0].shape[-1]
     channels = step.layer.output.shape[-1]
     for row in _walk(step, step.output.size // channels):
         window = [(0, row * length, (row + 1) * length)]
         first = row * channels
+        if step.kernel.name in READ_FIRST:
+            yield window, first, first + channels
+            continue
         yield window, first, first + channels - 1
         yield window, first + channels - 1, first + channels
 
@@ -182,8 +185,8 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
     return [p for p in range(start, start + size * dilation, dilation) if 0 <= p < extent]
 
 
-# Variants that have copied their whole window before the first store of a pixel.
-READ_FIRST = frozenset({"conv2d.window"})
+# Variants that have copied their whole window before the first store of a pixel, or row before that of a row.
+READ_FIRST = frozenset({"conv2d.window", "dense.dsp"})
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
 BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from codegen import gemm, window
+from codegen import gemm, packing_depthwise, window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
+from codegen.dsp import folded_bias, lane, stream
 from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
-from codegen.quant.fixed import clamp_range, exact_matmul
+from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 
@@ -190,13 +192,6 @@ def _constants(
     return constants, params
 
 
-def _scaling(layer: Layer) -> Scaling:
-    op = layer.node.op
-    assert isinstance(op, Conv2D)
-    grid = layer.output.grid
-    return weighted(layer.inputs, grid, _limits(layer), op.rounding, layer.label, op.shift)
-
-
 def _limits(layer: Layer) -> tuple[int, int]:
     op = layer.node.op
     assert isinstance(op, Conv2D)
@@ -204,10 +199,7 @@ def _limits(layer: Layer) -> tuple[int, int]:
 
 
 def _label(layer: Layer) -> str:
-    op = layer.node.op
-    assert isinstance(op, Conv2D)
-    shapes = layer.inputs[0].shape, layer.output.shape
-    return window.label(op.window(layer.inputs[1].shape), *shapes)
+    return window.label(*_sliding(layer))
 
 
 def _as_stored(layer: Layer) -> Array:
@@ -230,6 +222,45 @@ def _depthwise_instance(layer: Layer) -> Instance:
     by_tap = np.moveaxis(_as_stored(layer)[..., 0], 0, -1)
     constants, params = _constants(layer, by_tap, folded=False)
     return Instance(f"depthwise_{_label(layer)}", params, constants)
+
+
+@lru_cache(maxsize=16)
+def _scaling(layer: Layer) -> Scaling:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    grid = layer.output.grid
+    return weighted(layer.inputs, grid, _limits(layer), op.rounding, layer.label, op.shift)
+
+
+def _sliding(layer: Layer) -> tuple[Window, tuple[int, ...], tuple[int, ...]]:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    return op.window(layer.inputs[1].shape), layer.inputs[0].shape, layer.output.shape
+
+
+def _depthwise_dsp_serves(layer: Layer) -> bool:
+    core = layer.core
+    fits = core.dsp and _is_depthwise(layer) and packing_depthwise.fits(*_sliding(layer)[:2])
+    aligned = layer.output.shape[3] % 4 == 0 or core.unaligned
+    return fits and aligned and lane(_scaling(layer)) is not None
+
+
+def _depthwise_dsp_instance(layer: Layer) -> Instance:
+    x, w, b = layer.inputs
+    scaling = _scaling(layer)
+    found = lane(scaling)
+    assert found is not None
+    weights = w.values.astype(np.int64).reshape(len(w.values), -1)
+    words = packing_depthwise.pack(weights, folded_bias(x, w, b), scaling.multipliers)
+    params = window.params(*_sliding(layer)) | packing_depthwise.params(*_sliding(layer))
+    extra = {"zero_point": x.grid.zero_point, "lane": found.params(), "q": scaling.q}
+    return Instance(f"depthwise_{_label(layer)}", params | extra, (stream(words),))
+
+
+def _depthwise_dsp_cycles(layer: Layer) -> float:
+    low, high = _limits(layer)
+    clamps = (low != INT8_MIN) + (high != INT8_MAX)
+    return packing_depthwise.cycles(*_sliding(layer), clamps)
 
 
 def _direct_instance(layer: Layer) -> Instance:
@@ -266,11 +297,7 @@ def _macs(layer: Layer) -> int:
 
 def _footprints(reads_first: bool) -> Callable[[Layer], tuple[Footprint | None, ...]]:
     def footprints(layer: Layer) -> tuple[Footprint | None, ...]:
-        op = layer.node.op
-        assert isinstance(op, Conv2D)
-        slides = op.window(layer.inputs[1].shape)
-        shapes = layer.inputs[0].shape, layer.output.shape
-        return (window.footprint(slides, *shapes, reads_first),)
+        return (window.footprint(*_sliding(layer), reads_first),)
 
     return footprints
 
@@ -281,10 +308,7 @@ def _copied_bytes(layer: Layer) -> int:
 
 
 def _geometry(layer: Layer) -> gemm.Geometry:
-    op = layer.node.op
-    assert isinstance(op, Conv2D)
-    slides = op.window(layer.inputs[1].shape)
-    return gemm.geometry(slides, layer.inputs[0].shape, layer.output.shape)
+    return gemm.geometry(*_sliding(layer))
 
 
 def _gemm_serves(layer: Layer) -> bool:
@@ -316,6 +340,16 @@ KERNELS = (
         cycles=lambda layer: 4.0 * _macs(layer) + 34.0 * layer.output.size,
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
+    ),
+    Kernel(
+        name="conv2d.depthwise_dsp",
+        template="ops/conv2d.depthwise_dsp.c.j2",
+        assembly="ops/conv2d.depthwise_dsp.S.j2",
+        serves=_depthwise_dsp_serves,
+        instance=_depthwise_dsp_instance,
+        cycles=_depthwise_dsp_cycles,
+        footprints=_footprints(reads_first=False),
+        scratch=lambda layer: packing_depthwise.scratch(*_sliding(layer)[:2]),
     ),
     Kernel(
         name="conv2d.depthwise",

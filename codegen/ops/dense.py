@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from codegen import packing_dense as packing
 from codegen.build import Builder, Converter, OnnxNode, as_floats
+from codegen.dsp import folded_bias, lane, stream
 from codegen.ir import Array, Tensor
 from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
 from codegen.quant.fixed import clamp_range, exact_matmul
-from codegen.requantize import ONE, Rounding, rule, weighted
+from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +149,7 @@ def _instance(layer: Layer) -> Instance:
     op = layer.node.op
     assert isinstance(op, Dense)
     x, w, b = layer.inputs
-    y = layer.output.grid
-    scaling = weighted(
-        layer.inputs, y, clamp_range(op.clamp, y), op.rounding, layer.label, op.shift
-    )
+    scaling = _scaling(layer)
     sums = w.values.astype(np.int64).sum(axis=1)
     bias = b.values.astype(np.int64) - x.grid.zero_point * sums
     channels, length = w.shape
@@ -170,29 +170,78 @@ def _instance(layer: Layer) -> Instance:
     )
 
 
-def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
-    """One event per row: a row is read again for every channel."""
+def _footprints(reads_first: bool) -> Callable[[Layer], tuple[Footprint | None, ...]]:
+    """One event per row: a row is read again for every channel, unless it was copied first."""
+
+    def footprints(layer: Layer) -> tuple[Footprint | None, ...]:
+        channels, length = layer.inputs[1].shape
+        row = np.arange(layer.output.size // channels, dtype=np.int64)
+        ends = row * length, (row + 1) * length, row * channels, (row + 1) * channels
+        return (Footprint(*ends, reads_first=reads_first),)
+
+    return footprints
+
+
+@lru_cache(maxsize=16)
+def _scaling(layer: Layer) -> Scaling:
+    op = layer.node.op
+    assert isinstance(op, Dense)
+    y = layer.output.grid
+    limits = clamp_range(op.clamp, y)
+    return weighted(layer.inputs, y, limits, op.rounding, layer.label, op.shift)
+
+
+def _dsp_serves(layer: Layer) -> bool:
+    x, w, b = layer.inputs
+    channels, length = w.shape
+    aligned = length % 4 == 0 or layer.output.size == channels or layer.core.unaligned
+    if not layer.core.dsp or not aligned or w.values.min() < -127:
+        return False
+    # Odd channels are summed times 256.
+    if max(abs(int(end)) for ends in reach(x.grid, w, b) for end in (ends.min(), ends.max())) >> 23:
+        return False
+    scaling = _scaling(layer)
+    return lane(scaling) is not None and lane(scaling, 8) is not None
+
+
+def _dsp_instance(layer: Layer) -> Instance:
+    x, w, b = layer.inputs
+    channels, length = w.shape
+    scaling = _scaling(layer)
+    lanes = [found.params() for found in (lane(scaling), lane(scaling, 8)) if found]
+    words = packing.pack(w.values.astype(np.int64), folded_bias(x, w, b), scaling.multipliers)
+    params = packing.params(channels, length) | {
+        "rows": layer.output.size // channels,
+        "stream_bytes": 4 * len(words),
+        "lanes": lanes,
+        "q": scaling.q,
+    }
+    return Instance(f"{length}_{channels}", params, (stream(words),))
+
+
+def _dsp_cycles(layer: Layer) -> float:
     channels, length = layer.inputs[1].shape
-    row = np.arange(layer.output.size // channels, dtype=np.int64)
-    return (
-        Footprint(
-            row * length,
-            (row + 1) * length,
-            row * channels,
-            (row + 1) * channels,
-            reads_first=False,
-        ),
-    )
+    return packing.cycles(channels, length) * (layer.output.size // channels)
 
 
 KERNELS = (
+    Kernel(
+        name="dense.dsp",
+        template="ops/dense.dsp.c.j2",
+        assembly="ops/dense.dsp.S.j2",
+        serves=_dsp_serves,
+        instance=_dsp_instance,
+        cycles=_dsp_cycles,
+        footprints=_footprints(reads_first=True),
+        scratch=lambda layer: 2 * packing.padded_length(layer.inputs[1].shape[1]),
+    ),
     Kernel(
         name="dense.portable",
         template="ops/dense.c.j2",
         serves=lambda layer: True,
         instance=_instance,
         cycles=lambda layer: layer.output.size * (4.0 * layer.inputs[1].shape[1] + 34.0),
-        footprints=_footprints,
+        footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),
 )

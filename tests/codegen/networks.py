@@ -108,6 +108,7 @@ def _convolutions(g: np.random.Generator) -> Iterator[Case]:
     yield Case("depthwise-stride2", weighted(deep2, (1, 8, 8, 4), (4, 3, 3, 1), g))
     tall = conv(groups=5)
     yield Case("depthwise-kx1", weighted(tall, (1, 9, 1, 5), (5, 5, 1, 1), g))
+    yield from _depthwise(g)
     multiplied = conv(pads=(1, 1, 1, 1), groups=3)
     yield Case("depthwise-multiplier", weighted(multiplied, (1, 5, 5, 3), (6, 3, 3, 1), g))
     grouped = conv(pads=(1, 0, 1, 0), groups=2)
@@ -116,6 +117,7 @@ def _convolutions(g: np.random.Generator) -> Iterator[Case]:
         extreme = weighted(conv(), (1, 2, 2, 64), (3, 1, 1, 64), g, extreme=value)
         yield Case(f"conv-all{value}", extreme)
     yield from _products(g)
+    yield from _depthwise(g)
     coarse = ((0.5, -128), (0.02, 127))  # multipliers of one and more: the pre-shifted form
     yield Case("conv-gain", weighted(conv(), (1, 3, 3, 4), (4, 1, 1, 4), g, coarse))
     fine = ((1e-4, 127), (40.0, -128))
@@ -154,11 +156,47 @@ def _products(g: np.random.Generator) -> Iterator[Case]:
     yield Case("conv-constant-channels", _with_weight_scales(graph, tuple(scales.tolist()), fixed))
 
 
+def _depthwise(g: np.random.Generator) -> Iterator[Case]:
+    """Sizes that are no multiple of four; windows with no, few and many pixels inside the image."""
+    conv = OPS["conv2d"]
+    for name, size, kernel, settings in (
+        ("5x1", (9, 1, 8), (5, 1), {"pads": (2, 0, 2, 0)}),
+        ("10x1", (23, 1, 12), (10, 1), {"stride": (2, 1)}),
+        ("1x4", (1, 9, 5), (1, 4), {"pads": (0, 1, 0, 2)}),
+        ("dilated", (9, 8, 7), (3, 3), {"pads": (2, 3, 2, 3), "dilation": (2, 3)}),
+        ("same-stride2", (9, 7, 16), (3, 3), {"stride": (2, 2), "pads": (1, 1, 1, 1)}),
+        ("small-image", (2, 3, 8), (5, 5), {"pads": (2, 2, 2, 2)}),
+        ("wide-rows", (4, 300, 8), (3, 3), {"pads": (1, 1, 1, 1)}),
+        ("far-rows", (5, 300, 9), (3, 3), {"stride": (1, 3)}),
+        ("one-pixel", (3, 3, 4), (3, 3), {}),
+        ("relu6", (6, 5, 10), (3, 3), {"pads": (1, 1, 1, 1), "clamp": (-1.0, 6.0)}),
+    ):
+        op = conv(groups=size[2], **settings)
+        graph = weighted(op, (1, *size), (size[2], *kernel, 1), g)
+        yield Case(f"depthwise-{name}", graph)
+    for value in (-127, 127):
+        op = conv(groups=8, pads=(1, 1, 1, 1))
+        grids = ((0.05, -128), (0.4, 127))
+        extreme = weighted(op, (1, 4, 4, 8), (8, 3, 3, 1), g, grids, value)
+        yield Case(f"depthwise-all{value}", extreme)
+
+
 def _dense(g: np.random.Generator) -> Iterator[Case]:
     dense = OPS["dense"]
     yield Case("dense", weighted(dense(), (1, 37), (11, 37), g))
     yield Case("dense-relu", weighted(dense(clamp=(0.0, inf)), (1, 16), (3, 16), g))
     yield Case("dense-rows", weighted(dense(), (1, 5, 8), (6, 8), g))
+    for length, channels in ((64, 12), (640, 16), (5, 1), (23, 3), (130, 17), (48, 5)):
+        yield Case(
+            f"dense-{length}x{channels}", weighted(dense(), (1, length), (channels, length), g)
+        )
+    for value in (-127, 127):
+        extreme = weighted(dense(), (1, 64), (9, 64), g, extreme=value)
+        yield Case(f"dense-all{value}", extreme)
+    long = weighted(dense(), (1, 640), (8, 640), g, extreme=127)  # beyond 23 bits
+    yield Case("dense-long-all127", long)
+    clamped = dense(clamp=(-2.0, 3.0))
+    yield Case("dense-clamped", weighted(clamped, (1, 3, 40), (10, 40), g))
     wide = ((1.0, 0), (1e-4, 0))  # 64-bit form: the accumulator cannot be pre-shifted
     yield Case("dense-wide", weighted(dense(), (1, 4000), (2, 4000), g, wide))
 

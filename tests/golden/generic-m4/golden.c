@@ -10,11 +10,13 @@
  *        0      64           0..3  "stem"
  *      192     204           0..0  "scratch0"
  *       64      64           1..2  "deep"
+ *      128       4           1..1  "scratch1"
  *       64      64           2..3  "point"
  *      128      16           2..2  "scratch2"
  *        0      64           3..4  "sum"
  *       52      16           4..5  "pool"
  *        0       3           5..6  "head"
+ *        4      32           5..5  "scratch5"
  *        0       3           6..6  "classes"
  */
 
@@ -26,18 +28,11 @@ static const int32_t step0_weights[39] = {
     2090152038, 19965, 50897, 689889649, 2069668946, 1379779298, 689889649,
 };
 
-/* Step 1: conv2d.depthwise 4x4x4 -> 4x4x4
+/* Step 1: conv2d.depthwise_dsp 4x4x4 -> 4x4x4
  * from "/deep/conv2d" */
-static const int8_t step1_weights[36] = {
-    106, 22, -40, -66, -42, 15, -44, 111, -100, -20, 42, -114, -19, 13, 5, 26,
-    27, -25, -95, -126, -76, 126, 25, -115, 127, 113, -124, -45, 1, 12, -117, -86,
-    -1, -115, -124, -24,
-};
-static const int32_t step1_bias[4] = {
-    -807, 646, -86, -876,
-};
-static const int32_t step1_multipliers[4] = {
-    549755814, 1099511628, 1649267442, 549755814,
+static const int32_t step1_stream[26] = {
+    2137, 18694, -60502, -57068, -2621334, -4325354, -2818090, 7274511, 2817948, -7405588, 393197, 1703949, -6225893, -8192025, 1703860, -7536514,
+    -8126337, -2949007, -7667711, -5636084, -8060929, -1507443, 549755814, 1099511628, 1649267442, 549755814,
 };
 
 /* Step 2: conv2d.gemm 4x4x4 -> 4x4x4
@@ -52,18 +47,11 @@ static const int32_t step2_weights[13] = {
 /* Step 4: max_pool.portable 4x4x4 -> 2x2x4
  * from "/pool/max_pool" */
 
-/* Step 5: dense.portable 16 -> 3
+/* Step 5: dense.dsp 16 -> 3
  * from "/head/dense" */
-static const int8_t step5_weights[48] = {
-    -54, -93, 37, 52, -42, -102, -24, -56, -30, -72, -119, -94, 89, 13, 11, -77,
-    47, 64, 111, -56, -125, 119, 100, 17, 126, -105, 15, 31, -73, -74, 10, -31,
-    5, -75, -16, -55, 8, 29, -2, 1, -60, -122, 43, 106, 26, -65, -14, -4,
-};
-static const int32_t step5_bias[3] = {
-    -71948, 21858, -24328,
-};
-static const int32_t step5_multipliers[3] = {
-    549755814, 1099511628, 1649267442,
+static const int32_t step5_stream[25] = {
+    -71948, 5523700, -24328, -24328, 1864707786, -1048571, -936099933, -3539019, 1676182230, -131064, 281573018, 65565, 243891682, 2883524, 513971896, 7012230,
+    168539993, -917478, -525093363, -196673, 0, 549755814, 1649267442, 1099511628, 0,
 };
 
 /* Step 6: softmax.portable 3 -> 3
@@ -128,7 +116,7 @@ golden_status_t golden_run_step(golden_ctx_t *ctx, unsigned step)
         golden_conv2d_gemm_8x8x3_4_k3x3_s2x2(arena + 0, step0_weights, arena + 192, arena + 0);
         break;
     case 1u:
-        golden_conv2d_depthwise_4x4x4_4_k3x3(arena + 0, step1_weights, step1_bias, step1_multipliers, arena + 64);
+        golden_conv2d_depthwise_4x4x4_4_k3x3(arena + 0, step1_stream, arena + 128, arena + 64);
         break;
     case 2u:
         golden_conv2d_gemm_4x4x4_4_k1x1(arena + 64, step2_weights, arena + 128, arena + 64);
@@ -140,7 +128,7 @@ golden_status_t golden_run_step(golden_ctx_t *ctx, unsigned step)
         golden_max_pool_4x4x4_4_k2x2_s2x2_down(arena + 0, arena + 52);
         break;
     case 5u:
-        golden_dense_16_3(arena + 52, step5_weights, step5_bias, step5_multipliers, arena + 0);
+        golden_dense_16_3(arena + 52, step5_stream, arena + 4, arena + 0);
         break;
     case 6u:
         golden_softmax_3(arena + 0, step6_table, arena + 0);

@@ -5,48 +5,9 @@
  */
 #include "kernels.h"
 
-/* High word of the 64-bit product: floor(a * b / 2^32). */
-static inline int32_t high_word(int32_t a, int32_t b)
-{
-    return (int32_t)(((int64_t)a * b) >> 32);
-}
-
 static inline int8_t saturate(int32_t value, int32_t low, int32_t high)
 {
     return (int8_t)(value < low ? low : (value > high ? high : value));
-}
-
-void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
-{
-    for (int32_t row = 0; row < 4; ++row) {
-        for (int32_t column = 0; column < 4; ++column) {
-            int8_t *out = y + (row * 4 + column) * 4;
-            const int32_t top = row * 1 - 1;
-            const int32_t left = column * 1 - 1;
-
-            for (int32_t channel = 0; channel < 4; ++channel) {
-                int32_t sum = bias[channel];
-
-                for (int32_t i = 0; i < 3; ++i) {
-                    const int32_t in_row = top + i * 1;
-
-                    if (in_row < 0 || in_row >= 4) {
-                        continue;
-                    }
-                    for (int32_t j = 0; j < 3; ++j) {
-                        const int32_t in_column = left + j * 1;
-
-                        if (in_column < 0 || in_column >= 4) {
-                            continue;
-                        }
-                        sum += (x[(in_row * 4 + in_column) * 4 + channel] - (-128)) *
-                               weights[(i * 3 + j) * 4 + channel];
-                    }
-                }
-                *out++ = saturate(((high_word(sum, multipliers[channel]) + 16) >> 5) + -128, -128, -8);
-            }
-        }
-    }
 }
 
 void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y)
@@ -81,24 +42,6 @@ void golden_max_pool_4x4x4_4_k2x2_s2x2_down(const int8_t *x, int8_t *y)
                 }
                 *out++ = largest;
             }
-        }
-    }
-}
-
-void golden_dense_16_3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
-{
-    for (int32_t row = 0; row < 1; ++row) {
-        const int8_t *in = x + row * 16;
-        int8_t *out = y + row * 3;
-
-        for (int32_t channel = 0; channel < 3; ++channel) {
-            const int8_t *w = weights + channel * 16;
-            int32_t sum = bias[channel];
-
-            for (int32_t k = 0; k < 16; ++k) {
-                sum += in[k] * w[k];
-            }
-            *out++ = saturate(((high_word(sum, multipliers[channel]) + 32) >> 6) + 10, -128, 127);
         }
     }
 }

@@ -424,6 +424,360 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     b.w .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_next
     .size golden_conv2d_gemm_8x8x3_4_k3x3_s2x2, . - golden_conv2d_gemm_8x8x3_4_k3x3_s2x2
 
+    .section .text.golden_conv2d_depthwise_4x4x4_4_k3x3, "ax", %progbits
+    .balign 4
+    .global golden_conv2d_depthwise_4x4x4_4_k3x3
+    .type golden_conv2d_depthwise_4x4x4_4_k3x3, %function
+    .thumb_func
+golden_conv2d_depthwise_4x4x4_4_k3x3:
+    @ r0 x, r1 stream, r2 scratch, r3 y. Then r0 window or channel, r2 y.
+    push    {r4-r11, lr}
+    sub     sp, sp, #68
+    @ A row of zero points stands for padding.
+    str     r2, [sp, #60]
+    movw    r4, #32896
+    movt    r4, #32896
+    movw    r5, #1
+.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_fill:
+    str     r4, [r2], #4
+    subs    r5, r5, #1
+    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_fill
+    mov     r2, r3
+    str     r1, [sp, #44]
+    movw    r3, #104
+add     r3, r3, r1
+    str     r3, [sp, #36]
+    movw    r3, #61456
+    movt    r3, #65535
+str     r3, [sp, #40]
+    movw    r3, #20
+sub     r0, r0, r3
+    str     r0, [sp, #48]
+    movw    r4, #65535
+    movt    r4, #65535
+str     r4, [sp, #56]
+.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_row:
+    movw    r5, #65535
+    movt    r5, #65535
+str     r5, [sp, #52]
+.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_pixel:
+    ldr     r0, [sp, #48]
+    ldr     r1, [sp, #44]
+    ldr     r4, [sp, #56]
+    ldr     r5, [sp, #52]
+    movw    r3, #1
+    movw    r6, #1
+cmp     r4, r3
+    bhi     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_border
+    cmp     r5, r6
+    bhi     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_border
+.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_inside:
+    ldm     r1!, {r4-r7}
+    ldr     r8, [r0, #0]
+    ldr     r9, [r0, #4]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     r12, [r1], #4
+    ldr     lr, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    sxtb16  r3, r9
+    smlabb  r4, r3, r12, r4
+    smlatt  r6, r3, r12, r6
+    sxtb16  r3, r9, ror #8
+    smlabb  r5, r3, lr, r5
+    smlatt  r7, r3, lr, r7
+    ldr     r8, [r0, #8]
+    ldr     r9, [r0, #16]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     r12, [r1], #4
+    ldr     lr, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    sxtb16  r3, r9
+    smlabb  r4, r3, r12, r4
+    smlatt  r6, r3, r12, r6
+    sxtb16  r3, r9, ror #8
+    smlabb  r5, r3, lr, r5
+    smlatt  r7, r3, lr, r7
+    ldr     r8, [r0, #20]
+    ldr     r9, [r0, #24]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     r12, [r1], #4
+    ldr     lr, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    sxtb16  r3, r9
+    smlabb  r4, r3, r12, r4
+    smlatt  r6, r3, r12, r6
+    sxtb16  r3, r9, ror #8
+    smlabb  r5, r3, lr, r5
+    smlatt  r7, r3, lr, r7
+    ldr     r8, [r0, #32]
+    ldr     r9, [r0, #36]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     r12, [r1], #4
+    ldr     lr, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    sxtb16  r3, r9
+    smlabb  r4, r3, r12, r4
+    smlatt  r6, r3, r12, r6
+    sxtb16  r3, r9, ror #8
+    smlabb  r5, r3, lr, r5
+    smlatt  r7, r3, lr, r7
+    ldr     r8, [r0, #40]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    ldr     r8, [r1], #4
+    ldr     r9, [r1], #4
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     lr, [sp, #40]
+    ldr     r3, [sp, #36]
+    smmla   r4, r4, r8, lr
+    ssat    r4, #8, r4, asr #5
+    cmp     r4, #-8
+    it      gt
+    movgt   r4, #-8
+strb    r4, [r2], #1
+    smmla   r5, r5, r9, lr
+    ssat    r5, #8, r5, asr #5
+    cmp     r5, #-8
+    it      gt
+    movgt   r5, #-8
+strb    r5, [r2], #1
+    smmla   r6, r6, r10, lr
+    ssat    r6, #8, r6, asr #5
+    cmp     r6, #-8
+    it      gt
+    movgt   r6, #-8
+strb    r6, [r2], #1
+    smmla   r7, r7, r11, lr
+    ssat    r7, #8, r7, asr #5
+    cmp     r7, #-8
+    it      gt
+    movgt   r7, #-8
+strb    r7, [r2], #1
+    add     r0, r0, #4
+    cmp     r1, r3
+    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_inside
+.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_next:
+    ldr     r0, [sp, #48]
+    ldr     r5, [sp, #52]
+    movw    r3, #4
+    movw    r6, #3
+add     r0, r0, r3
+    str     r0, [sp, #48]
+    add     r5, r5, #1
+    str     r5, [sp, #52]
+    cmp     r5, r6
+    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_pixel
+    ldr     r4, [sp, #56]
+    movw    r3, #0
+    movw    r6, #3
+add     r0, r0, r3
+    str     r0, [sp, #48]
+    add     r4, r4, #1
+    str     r4, [sp, #56]
+    cmp     r4, r6
+    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_row
+    add     sp, sp, #68
+    pop     {r4-r11, pc}
+.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_border:
+    @ Where each tap lies: in the image, or in the row of zero points.
+    movw    r11, #4
+    movw    lr, #4
+    movw    r9, #4
+    movw    r6, #3
+mov     r10, sp
+    ldr     r12, [sp, #60]
+.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_taps:
+    mov     r7, r5
+    mov     r8, r0
+    cmp     r4, r11
+    it      hs
+    movhs   r7, #0x80000000
+    cmp     r7, lr
+    ite     hs
+    movhs   r3, r12
+    movlo   r3, r8
+    str     r3, [r10], #4
+    add     r7, r7, #1
+    add     r8, r8, r9
+    cmp     r7, lr
+    ite     hs
+    movhs   r3, r12
+    movlo   r3, r8
+    str     r3, [r10], #4
+    add     r7, r7, #1
+    add     r8, r8, r9
+    cmp     r7, lr
+    ite     hs
+    movhs   r3, r12
+    movlo   r3, r8
+    str     r3, [r10], #4
+    add     r7, r7, #1
+    add     r8, r8, r9
+    movw    r3, #16
+add     r0, r0, r3
+    add     r4, r4, #1
+    subs    r6, r6, #1
+    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_taps
+    mov     r0, #0
+.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_outside:
+    ldm     r1!, {r4-r7}
+    ldr     r8, [sp, #0]
+    ldr     r9, [sp, #4]
+    ldr     r8, [r8, r0]
+    ldr     r9, [r9, r0]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     r12, [r1], #4
+    ldr     lr, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    sxtb16  r3, r9
+    smlabb  r4, r3, r12, r4
+    smlatt  r6, r3, r12, r6
+    sxtb16  r3, r9, ror #8
+    smlabb  r5, r3, lr, r5
+    smlatt  r7, r3, lr, r7
+    ldr     r8, [sp, #8]
+    ldr     r9, [sp, #12]
+    ldr     r8, [r8, r0]
+    ldr     r9, [r9, r0]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     r12, [r1], #4
+    ldr     lr, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    sxtb16  r3, r9
+    smlabb  r4, r3, r12, r4
+    smlatt  r6, r3, r12, r6
+    sxtb16  r3, r9, ror #8
+    smlabb  r5, r3, lr, r5
+    smlatt  r7, r3, lr, r7
+    ldr     r8, [sp, #16]
+    ldr     r9, [sp, #20]
+    ldr     r8, [r8, r0]
+    ldr     r9, [r9, r0]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     r12, [r1], #4
+    ldr     lr, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    sxtb16  r3, r9
+    smlabb  r4, r3, r12, r4
+    smlatt  r6, r3, r12, r6
+    sxtb16  r3, r9, ror #8
+    smlabb  r5, r3, lr, r5
+    smlatt  r7, r3, lr, r7
+    ldr     r8, [sp, #24]
+    ldr     r9, [sp, #28]
+    ldr     r8, [r8, r0]
+    ldr     r9, [r9, r0]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     r12, [r1], #4
+    ldr     lr, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    sxtb16  r3, r9
+    smlabb  r4, r3, r12, r4
+    smlatt  r6, r3, r12, r6
+    sxtb16  r3, r9, ror #8
+    smlabb  r5, r3, lr, r5
+    smlatt  r7, r3, lr, r7
+    ldr     r8, [sp, #32]
+    ldr     r8, [r8, r0]
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    sxtb16  r3, r8
+    smlabb  r4, r3, r10, r4
+    smlatt  r6, r3, r10, r6
+    sxtb16  r3, r8, ror #8
+    smlabb  r5, r3, r11, r5
+    smlatt  r7, r3, r11, r7
+    ldr     r8, [r1], #4
+    ldr     r9, [r1], #4
+    ldr     r10, [r1], #4
+    ldr     r11, [r1], #4
+    ldr     lr, [sp, #40]
+    ldr     r3, [sp, #36]
+    smmla   r4, r4, r8, lr
+    ssat    r4, #8, r4, asr #5
+    cmp     r4, #-8
+    it      gt
+    movgt   r4, #-8
+strb    r4, [r2], #1
+    smmla   r5, r5, r9, lr
+    ssat    r5, #8, r5, asr #5
+    cmp     r5, #-8
+    it      gt
+    movgt   r5, #-8
+strb    r5, [r2], #1
+    smmla   r6, r6, r10, lr
+    ssat    r6, #8, r6, asr #5
+    cmp     r6, #-8
+    it      gt
+    movgt   r6, #-8
+strb    r6, [r2], #1
+    smmla   r7, r7, r11, lr
+    ssat    r7, #8, r7, asr #5
+    cmp     r7, #-8
+    it      gt
+    movgt   r7, #-8
+strb    r7, [r2], #1
+    add     r0, r0, #4
+    cmp     r1, r3
+    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_outside
+b       .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_next
+    .size golden_conv2d_depthwise_4x4x4_4_k3x3, . - golden_conv2d_depthwise_4x4x4_4_k3x3
+
     .section .text.golden_conv2d_gemm_4x4x4_4_k1x1, "ax", %progbits
     .balign 4
     .global golden_conv2d_gemm_4x4x4_4_k1x1
@@ -561,3 +915,145 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     add sp, sp, #52
     pop {r4-r11, pc}
     .size golden_conv2d_gemm_4x4x4_4_k1x1, . - golden_conv2d_gemm_4x4x4_4_k1x1
+
+    .section .text.golden_dense_16_3, "ax", %progbits
+    .balign 4
+    .global golden_dense_16_3
+    .type golden_dense_16_3, %function
+    .thumb_func
+golden_dense_16_3:
+    @ r0 x, r1 stream, r2 scratch, r3 y. Stack: end of the loop's inputs, blocks left, y, scratch, x, rows left.
+    push    {r4-r11, lr}
+    sub     sp, sp, #28
+    str     r3, [sp, #8]
+    str     r2, [sp, #12]
+    @ Widen the row into scratch: bytes 0 and 2 of a word, then 1 and 3.
+    movw    r3, #1
+.Lgolden_dense_16_3_widen:
+    ldr     r4, [r0], #4
+    ldr     r5, [r0], #4
+    ldr     r6, [r0], #4
+    ldr     r7, [r0], #4
+    sxtb16  r8, r4
+    sxtb16  r9, r4, ror #8
+    str     r8, [r2], #4
+    str     r9, [r2], #4
+    sxtb16  r8, r5
+    sxtb16  r9, r5, ror #8
+    str     r8, [r2], #4
+    str     r9, [r2], #4
+    sxtb16  r8, r6
+    sxtb16  r9, r6, ror #8
+    str     r8, [r2], #4
+    str     r9, [r2], #4
+    sxtb16  r8, r7
+    sxtb16  r9, r7, ror #8
+    str     r8, [r2], #4
+    str     r9, [r2], #4
+    subs    r3, r3, #1
+    bne     .Lgolden_dense_16_3_widen
+    movw    r3, #1
+str     r3, [sp, #4]
+.Lgolden_dense_16_3_block:
+    ldr     r0, [sp, #12]
+    ldm     r1!, {r4, r5, r6, r7}
+    ldr     r12, [r0], #4
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0], #4
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0], #4
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0], #4
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0], #4
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0], #4
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0], #4
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0], #4
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    sub     r5, r5, r4
+    sub     r7, r7, r6
+    ldr     r2, [r1], #4
+    ldr     lr, [sp, #8]
+    add     lr, lr, r2
+    movw    r3, #672
+    ldr     r2, [r1, #0]
+    ldr     r12, [r1, #4]
+    smmla   r4, r4, r2, r3
+    ssat    r4, #8, r4, asr #6
+strb    r4, [lr, #0]
+    smmla   r6, r6, r12, r3
+    ssat    r6, #8, r6, asr #6
+strb    r6, [lr, #2]
+    movw    r3, #40960
+    movt    r3, #2
+    ldr     r2, [r1, #8]
+    smmla   r5, r5, r2, r3
+    ssat    r5, #8, r5, asr #14
+strb    r5, [lr, #1]
+    add     r1, r1, #16
+    ldr     r3, [sp, #4]
+    subs    r3, r3, #1
+    str     r3, [sp, #4]
+    bne     .Lgolden_dense_16_3_block
+    add     sp, sp, #28
+    pop     {r4-r11, pc}
+    .size golden_dense_16_3, . - golden_dense_16_3

@@ -70,6 +70,42 @@ void golden_conv2d_gemm_8x8x3_4_k3x3_s2x2(const int8_t *x, const int32_t *weight
     }
 }
 
+void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y)
+{
+    (void)scratch;
+    for (int32_t row = 0; row < 4; ++row) {
+        for (int32_t column = 0; column < 4; ++column) {
+            const int32_t top = row * 1 - 1;
+            const int32_t left = column * 1 - 1;
+
+            for (int32_t block = 0; block < 1; ++block) {
+                const int32_t *sums = stream + block * 26;
+                const int32_t *weights = sums + 4;
+                const int32_t *multipliers = weights + 18;
+                const int32_t start = block == 0 ? 0 : block * 4;
+
+                for (int32_t channel = 0; channel < 4; ++channel) {
+                    int32_t sum = sums[channel];
+
+                    for (int32_t tap = 0; tap < 9; ++tap) {
+                        /* Words hold the weights of channels 0 and 2, then of 1 and 3. */
+                        const int32_t pair = weights[tap * 2 + channel % 2];
+                        const int32_t weight = (int16_t)(channel < 2 ? pair : pair >> 16);
+                        const int32_t in_row = top + tap / 3 * 1;
+                        const int32_t in_column = left + tap % 3 * 1;
+                        const int inside = in_row >= 0 && in_row < 4 && in_column >= 0 && in_column < 4;
+                        const int32_t value = inside ? x[(in_row * 4 + in_column) * 4 + start + channel] : -128;
+
+                        sum += value * weight;
+                    }
+                    y[start + channel] = saturate((high_word(sum, multipliers[channel]) + -4080) >> 5, -128, -8);
+                }
+            }
+            y += 4;
+        }
+    }
+}
+
 void golden_conv2d_gemm_4x4x4_4_k1x1(const int8_t *x, const int32_t *weights, int8_t *scratch, int8_t *y)
 {
     /* Which element each half word of a window holds, -1 for none. */
@@ -121,5 +157,47 @@ void golden_conv2d_gemm_4x4x4_4_k1x1(const int8_t *x, const int32_t *weights, in
                 *y++ = saturate(value, -128, 127);
             }
         }
+    }
+}
+
+void golden_dense_16_3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y)
+{
+    for (int32_t row = 0; row < 1; ++row) {
+        const int32_t *word = stream;
+
+        /* The results may overwrite the row. */
+        for (int32_t k = 0; k < 16; ++k) {
+            scratch[k] = x[k];
+        }
+        for (int32_t block = 0; block < 1; ++block) {
+            const int32_t *sums = word;
+            const int32_t *weights = sums + 4;
+            const int32_t *start = weights + 16;
+            const int32_t *multipliers = start + 1;
+
+            for (int32_t channel = 0; channel < 3; ++channel) {
+                const int32_t even = channel / 2 * 2;
+                const int32_t at = channel / 2 + channel % 2 * 2;
+                uint32_t sum = (uint32_t)sums[channel] - (channel == even ? 0u : (uint32_t)sums[even]);
+
+                for (int32_t k = 0; k < 16; ++k) {
+                    /* Words hold inputs 0 and 2, then 1 and 3; halves hold 256 * odd + even channel. */
+                    const int32_t pair = k / 4 * 2 + k % 2;
+                    const int32_t both = weights[pair * 2 + channel / 2];
+                    const int32_t half = (int16_t)(k % 4 < 2 ? both : both >> 16);
+                    const int32_t low = (int8_t)half;
+
+                    sum += (uint32_t)((channel == even ? low : half - low) * scratch[k]);
+                }
+                if (channel == even) {
+                    y[*start + channel] = saturate((high_word((int32_t)sum, multipliers[at]) + 672) >> 6, -128, 127);
+                } else {
+                    y[*start + channel] = saturate((high_word((int32_t)sum, multipliers[at]) + 172032) >> 14, -128, 127);
+                }
+            }
+            word = multipliers + 4;
+        }
+        x += 16;
+        y += 3;
     }
 }

@@ -1,0 +1,148 @@
+"""The stream of conv2d.depthwise_dsp and the numbers of its template: four channels at a time.
+
+SXTB16 of a word of four channels gives channels 0 and 2, SXTB16 ROR #8 channels 1 and 3, so weights lie in
+pairs (0, 2) and (1, 3) of int16. Padding is read from a row of zero points: biases are folded everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from codegen.dsp import halves
+from codegen.ir import IntArray
+
+if TYPE_CHECKING:
+    from codegen.spatial import Window
+
+Shape = tuple[int, ...]
+BLOCK = 4
+OFFSET_LIMIT = 4095  # of LDR's immediate
+TAPS_LIMIT = 64  # the table of taps lies on the stack
+_SLOTS = ("end", "addend", "stream", "base", "left", "top", "zeros")
+_TWO_TAPS, _ONE_TAP = 19, 10  # cycles for four channels
+_BLOCK_CYCLES, _PIXEL_CYCLES = 29, 24
+
+
+class Tap(NamedTuple):
+    """A kernel element: where its word lies, and the registers that take the word and its weights."""
+
+    offset: int
+    slot: int
+    word: str
+    even: str
+    odd: str
+
+
+_REGISTERS = (("r8", "r10", "r11"), ("r9", "r12", "lr"))
+
+
+def starts(channels: int) -> list[int]:
+    """First channels of the blocks: the last one overlaps the one before where C % 4 != 0."""
+    return [min(at, channels - BLOCK) for at in range(0, channels, BLOCK)]
+
+
+def pack(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
+    """Per block: four first sums; two words for every tap; four multipliers.
+
+    Args:
+        weights: (channels, taps).
+        bias: folded, one per channel.
+        multipliers: one per channel.
+    """
+    words: list[IntArray] = []
+    for start in starts(len(weights)):
+        block = slice(start, start + BLOCK)
+        w = weights[block].astype(np.int64)
+        pairs = np.stack([halves(w[0], w[2]), halves(w[1], w[3])], axis=1)
+        words += [bias[block], pairs.ravel(), multipliers[block]]
+    return np.concatenate(words)
+
+
+def params(window: Window, x: Shape, y: Shape) -> dict[str, object]:
+    """Numbers for the assembly beside those that every windowed template has."""
+    row_bytes, channels = x[2] * x[3], x[3]
+    taps = window.kernel[0] * window.kernel[1]
+    limits = _limits(window, x)
+    # push {r4-r11, lr} leaves the stack 4 bytes off its alignment of 8.
+    frame = 4 * (taps + len(_SLOTS)) | 4
+    block_bytes = 4 * (2 * BLOCK + 2 * taps)
+    return {
+        "taps": taps,
+        "frame": frame,
+        "at": {name: 4 * (taps + i) for i, name in enumerate(_SLOTS)},
+        "interior": _has_interior(window, x),
+        "border": any(window.pads) or not _has_interior(window, x),
+        "groups": _groups(window, x),
+        "row_limit": limits[0],
+        "column_limit": limits[1],
+        "corner": window.pads[0] * row_bytes + window.pads[1] * channels,
+        "pixel_step": window.stride[1] * channels,
+        "row_step": window.stride[0] * row_bytes - y[2] * window.stride[1] * channels,
+        "left_end": y[2] * window.stride[1] - window.pads[1],
+        "top_end": y[1] * window.stride[0] - window.pads[0],
+        "tap_column": window.dilation[1] * channels,
+        "tap_row": window.dilation[0] * row_bytes,
+        "blocks": len(starts(channels)),
+        "block_bytes": block_bytes,
+        "stream_bytes": len(starts(channels)) * block_bytes,
+        "overlap": -channels % BLOCK,
+        "zero_words": -(-channels // 4),
+    }
+
+
+def fits(window: Window, x: Shape) -> bool:
+    """Whether the kernel can run a layer of this size."""
+    taps = window.kernel[0] * window.kernel[1]
+    steps = max(*window.stride, *window.dilation)
+    return x[3] >= BLOCK and taps <= TAPS_LIMIT and steps < 256
+
+
+def scratch(window: Window, x: Shape) -> int:
+    """A row of zero points, where there is padding."""
+    return -(-x[3] // 4) * 4 if any(window.pads) else 0
+
+
+def cycles(window: Window, x: Shape, y: Shape, clamps: int) -> float:
+    """Predicted on m4-simple; `clamps` counts limits that saturation does not cover."""
+    taps = window.kernel[0] * window.kernel[1]
+    block = _BLOCK_CYCLES + taps // 2 * _TWO_TAPS + taps % 2 * _ONE_TAP + 3 * BLOCK * clamps
+    block += 5 if y[3] % BLOCK else 0
+    border_block = block + taps
+    build = 14 + window.kernel[0] * (12 + 7 * window.kernel[1])
+    inside = [
+        sum(
+            0 <= at * window.stride[axis] - window.pads[axis] <= _limits(window, x)[axis]
+            for at in range(y[axis + 1])
+        )
+        for axis in (0, 1)
+    ]
+    pixels = y[1] * y[2]
+    interior = inside[0] * inside[1] if _has_interior(window, x) else 0
+    blocks = len(starts(y[3]))
+    total = interior * blocks * block + (pixels - interior) * (blocks * border_block + build)
+    return float(50 + y[3] + 15 * y[1] + pixels * _PIXEL_CYCLES + total)
+
+
+def _limits(window: Window, x: Shape) -> tuple[int, int]:
+    """The last row and column where a window that lies inside the image starts."""
+    spans = [(k - 1) * d for k, d in zip(window.kernel, window.dilation, strict=True)]
+    return x[1] - 1 - spans[0], x[2] - 1 - spans[1]
+
+
+def _has_interior(window: Window, x: Shape) -> bool:
+    """Whether some pixels see no padding, and immediate offsets reach all of their taps."""
+    return min(_limits(window, x)) >= 0 and _offsets(window, x)[-1] <= OFFSET_LIMIT
+
+
+def _offsets(window: Window, x: Shape) -> list[int]:
+    rows = [i * window.dilation[0] * x[2] for i in range(window.kernel[0])]
+    columns = [j * window.dilation[1] for j in range(window.kernel[1])]
+    return [(row + column) * x[3] for row in rows for column in columns]
+
+
+def _groups(window: Window, x: Shape) -> list[list[Tap]]:
+    """Taps two by two: their loads stand together."""
+    taps = [Tap(offset, 4 * i, *_REGISTERS[i % 2]) for i, offset in enumerate(_offsets(window, x))]
+    return [taps[i : i + 2] for i in range(0, len(taps), 2)]
