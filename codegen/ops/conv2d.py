@@ -10,9 +10,8 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from codegen import gemm, packing_depthwise, window
+from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.dsp import folded_bias, lane, stream
 from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
@@ -20,6 +19,8 @@ from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
+from codegen.tuned import depthwise, gemm
+from codegen.tuned.lanes import folded_bias, lane, stream
 
 CHUNK = 1 << 23
 
@@ -240,7 +241,7 @@ def _sliding(layer: Layer) -> tuple[Window, tuple[int, ...], tuple[int, ...]]:
 
 def _depthwise_dsp_serves(layer: Layer) -> bool:
     core = layer.core
-    fits = core.dsp and _is_depthwise(layer) and packing_depthwise.fits(*_sliding(layer)[:2])
+    fits = core.dsp and _is_depthwise(layer) and depthwise.fits(*_sliding(layer)[:2])
     aligned = layer.output.shape[3] % 4 == 0 or core.unaligned
     return fits and aligned and lane(_scaling(layer)) is not None
 
@@ -251,8 +252,8 @@ def _depthwise_dsp_instance(layer: Layer) -> Instance:
     found = lane(scaling)
     assert found is not None
     weights = w.values.astype(np.int64).reshape(len(w.values), -1)
-    words = packing_depthwise.pack(weights, folded_bias(x, w, b), scaling.multipliers)
-    params = window.params(*_sliding(layer)) | packing_depthwise.params(*_sliding(layer))
+    words = depthwise.pack(weights, folded_bias(x, w, b), scaling.multipliers)
+    params = window.params(*_sliding(layer)) | depthwise.params(*_sliding(layer))
     extra = {"zero_point": x.grid.zero_point, "lane": found.params(), "q": scaling.q}
     return Instance(f"depthwise_{_label(layer)}", params | extra, (stream(words),))
 
@@ -260,7 +261,7 @@ def _depthwise_dsp_instance(layer: Layer) -> Instance:
 def _depthwise_dsp_cycles(layer: Layer) -> float:
     low, high = _limits(layer)
     clamps = (low != INT8_MIN) + (high != INT8_MAX)
-    return packing_depthwise.cycles(*_sliding(layer), clamps)
+    return depthwise.cycles(*_sliding(layer), clamps)
 
 
 def _direct_instance(layer: Layer) -> Instance:
@@ -349,7 +350,7 @@ KERNELS = (
         instance=_depthwise_dsp_instance,
         cycles=_depthwise_dsp_cycles,
         footprints=_footprints(reads_first=False),
-        scratch=lambda layer: packing_depthwise.scratch(*_sliding(layer)[:2]),
+        scratch=lambda layer: depthwise.scratch(*_sliding(layer)[:2]),
     ),
     Kernel(
         name="conv2d.depthwise",

@@ -10,15 +10,15 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from codegen import packing_dense as packing
 from codegen.build import Builder, Converter, OnnxNode, as_floats
-from codegen.dsp import folded_bias, lane, stream
 from codegen.ir import Array, Tensor
 from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
 from codegen.quant.fixed import clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
+from codegen.tuned import dense as packing
+from codegen.tuned.lanes import folded_bias, lane, stream
 
 
 @dataclass(frozen=True, slots=True)

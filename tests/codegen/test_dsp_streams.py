@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from codegen import packing_dense, packing_depthwise
-from codegen.dsp import halves, lane, signed
 from codegen.ir import IntArray
 from codegen.ops import OPS
 from codegen.quant.fixed import Requant, template_params
 from codegen.requantize import Scaling
+from codegen.tuned import dense as packing_dense
+from codegen.tuned import depthwise as packing_depthwise
+from codegen.tuned.lanes import halves, lane, signed
 
 
 def layer(channels: int, length: int, least: int) -> tuple[IntArray, IntArray, IntArray]:

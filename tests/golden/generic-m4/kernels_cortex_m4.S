@@ -435,38 +435,38 @@ golden_conv2d_depthwise_4x4x4_4_k3x3:
     sub     sp, sp, #68
     @ A row of zero points stands for padding.
     str     r2, [sp, #60]
-    movw    r4, #32896
-    movt    r4, #32896
-    movw    r5, #1
+    movw r4, #32896
+    movt r4, #32896
+    movw r5, #1
 .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_fill:
     str     r4, [r2], #4
     subs    r5, r5, #1
     bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_fill
     mov     r2, r3
     str     r1, [sp, #44]
-    movw    r3, #104
+    movw r3, #104
 add     r3, r3, r1
     str     r3, [sp, #36]
-    movw    r3, #61456
-    movt    r3, #65535
+    movw r3, #61456
+    movt r3, #65535
 str     r3, [sp, #40]
-    movw    r3, #20
+    movw r3, #20
 sub     r0, r0, r3
     str     r0, [sp, #48]
-    movw    r4, #65535
-    movt    r4, #65535
+    movw r4, #65535
+    movt r4, #65535
 str     r4, [sp, #56]
 .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_row:
-    movw    r5, #65535
-    movt    r5, #65535
+    movw r5, #65535
+    movt r5, #65535
 str     r5, [sp, #52]
 .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_pixel:
     ldr     r0, [sp, #48]
     ldr     r1, [sp, #44]
     ldr     r4, [sp, #56]
     ldr     r5, [sp, #52]
-    movw    r3, #1
-    movw    r6, #1
+    movw r3, #1
+    movw r6, #1
 cmp     r4, r3
     bhi     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_border
     cmp     r5, r6
@@ -590,8 +590,8 @@ strb    r7, [r2], #1
 .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_next:
     ldr     r0, [sp, #48]
     ldr     r5, [sp, #52]
-    movw    r3, #4
-    movw    r6, #3
+    movw r3, #4
+    movw r6, #3
 add     r0, r0, r3
     str     r0, [sp, #48]
     add     r5, r5, #1
@@ -599,8 +599,8 @@ add     r0, r0, r3
     cmp     r5, r6
     bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_pixel
     ldr     r4, [sp, #56]
-    movw    r3, #0
-    movw    r6, #3
+    movw r3, #0
+    movw r6, #3
 add     r0, r0, r3
     str     r0, [sp, #48]
     add     r4, r4, #1
@@ -611,10 +611,10 @@ add     r0, r0, r3
     pop     {r4-r11, pc}
 .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_border:
     @ Where each tap lies: in the image, or in the row of zero points.
-    movw    r11, #4
-    movw    lr, #4
-    movw    r9, #4
-    movw    r6, #3
+    movw r11, #4
+    movw lr, #4
+    movw r9, #4
+    movw r6, #3
 mov     r10, sp
     ldr     r12, [sp, #60]
 .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_taps:
@@ -644,7 +644,7 @@ mov     r10, sp
     str     r3, [r10], #4
     add     r7, r7, #1
     add     r8, r8, r9
-    movw    r3, #16
+    movw r3, #16
 add     r0, r0, r3
     add     r4, r4, #1
     subs    r6, r6, #1
@@ -928,7 +928,7 @@ golden_dense_16_3:
     str     r3, [sp, #8]
     str     r2, [sp, #12]
     @ Widen the row into scratch: bytes 0 and 2 of a word, then 1 and 3.
-    movw    r3, #1
+    movw r3, #1
 .Lgolden_dense_16_3_widen:
     ldr     r4, [r0], #4
     ldr     r5, [r0], #4
@@ -952,7 +952,7 @@ golden_dense_16_3:
     str     r9, [r2], #4
     subs    r3, r3, #1
     bne     .Lgolden_dense_16_3_widen
-    movw    r3, #1
+    movw r3, #1
 str     r3, [sp, #4]
 .Lgolden_dense_16_3_block:
     ldr     r0, [sp, #12]
@@ -1034,7 +1034,7 @@ str     r3, [sp, #4]
     ldr     r2, [r1], #4
     ldr     lr, [sp, #8]
     add     lr, lr, r2
-    movw    r3, #672
+    movw r3, #672
     ldr     r2, [r1, #0]
     ldr     r12, [r1, #4]
     smmla   r4, r4, r2, r3
@@ -1043,8 +1043,8 @@ strb    r4, [lr, #0]
     smmla   r6, r6, r12, r3
     ssat    r6, #8, r6, asr #6
 strb    r6, [lr, #2]
-    movw    r3, #40960
-    movt    r3, #2
+    movw r3, #40960
+    movt r3, #2
     ldr     r2, [r1, #8]
     smmla   r5, r5, r2, r3
     ssat    r5, #8, r5, asr #14

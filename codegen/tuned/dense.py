@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codegen.dsp import EVEN_ODD, halves, signed
 from codegen.ir import IntArray
+from codegen.tuned.lanes import EVEN_ODD, halves, signed
 
 # Cycles per pair of inputs and block of so many channels: loads, two SMLAD and one SXTB16 per channel pair.
 PAIR_CYCLES = {2: 6, 4: 10, 6: 14, 8: 19}

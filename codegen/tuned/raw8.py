@@ -1,4 +1,4 @@
-"""Weight streams of the assembly kernels: pure functions from integers to words."""
+"""The weight stream of conv2d.gemm: two channels to a halfword, a pure function from integers to words."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def fits_raw8(weights: Array) -> bool:
     return bool(np.all(256 * w[1::2] + w[::2] >= -(1 << 15)))
 
 
-def raw8(
+def stream(
     weights: Array, bias: IntArray, multipliers: IntArray, order: list[int]
 ) -> npt.NDArray[np.int32]:
     """The stream of a matrix product, four output channels per block.

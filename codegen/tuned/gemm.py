@@ -1,7 +1,7 @@
 """Convolution as a matrix product of two pixels by four channels, for cores with SMLAD.
 
 The windows of two output pixels are widened to int16 in scratch, their pairs interleaved; then the
-packed weights (codegen.packing.raw8) pass by once. Where there is padding, the input rows under a row of
+packed weights (codegen.tuned.raw8) pass by once. Where there is padding, the input rows under a row of
 windows are first copied between borders, so that no window ever leaves its image.
 """
 
@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen import packing, window
+from codegen import window
 from codegen.ir import IntArray
 from codegen.kernel import Constant, Footprint, Instance, Layer
 from codegen.requantize import Scaling, reach
 from codegen.spatial import Window
+from codegen.tuned import raw8
 
 PIXELS = 2
 FLAT_PAIRS = 20  # up to here the inner loop is unrolled
@@ -86,7 +87,7 @@ class Geometry:
 
     def order(self) -> list[int]:
         """Element of each int16 of a widened window."""
-        return packing.widened_order([length for _, length in self.runs()])
+        return raw8.widened_order([length for _, length in self.runs()])
 
     @property
     def pairs(self) -> int:
@@ -122,7 +123,7 @@ def serves(layer: Layer, scaling: Scaling, shape: Geometry) -> bool:
     if len(shape.order()) > LONGEST_WINDOW or len(shape.runs()) > MOST_RUNS:
         return False
     rows = _rows(layer, scaling)
-    return rows is not None and packing.fits_raw8(rows[0])
+    return rows is not None and raw8.fits_raw8(rows[0])
 
 
 def _rows(layer: Layer, scaling: Scaling) -> tuple[IntArray, IntArray, IntArray] | None:
@@ -181,7 +182,7 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     rows = _rows(layer, scaling)
     assert rows is not None
     order = shape.order()
-    blocks = packing.raw8(*rows, order)
+    blocks = raw8.stream(*rows, order)
     stream = np.concatenate([np.array([_rounding(scaling.q)], np.int32), blocks])
     params = _params(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
     label = window.label(shape.slides, layer.inputs[0].shape, layer.output.shape)
@@ -190,12 +191,12 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
 
 def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, object]:
     slides, depth, channels = shape.slides, shape.x[3], shape.y[3]
-    blocks = -(-channels // packing.BLOCK)
+    blocks = -(-channels // raw8.BLOCK)
     passes, unrolled, rest = loop(shape.pairs)
     step = slides.stride[1] * depth
     params = window.params(slides, shape.x, shape.y) | {
         "channels": channels,
-        "tail": channels % packing.BLOCK,
+        "tail": channels % raw8.BLOCK,
         "pixels": shape.y[1] * shape.y[2],
         "lined": shape.lined,
         "flat": shape.flat,
@@ -212,7 +213,7 @@ def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "stream_bytes": blocks * 4 * (8 + 2 * shape.pairs),
         "step": step,
         "row_step": slides.stride[0] * shape.pitch - shape.y[2] * step,
-        "next_out": PIXELS * channels - channels // packing.BLOCK * packing.BLOCK,
+        "next_out": PIXELS * channels - channels // raw8.BLOCK * raw8.BLOCK,
         "runs": _widened(shape),
         "copied": _moves(max(0, min(shape.x[2], shape.columns - slides.pads[1])) * depth),
         "zero_point": zero_point,
@@ -297,7 +298,7 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
         limits: least and largest result.
     """
     pixels, channels = shape.y[1] * shape.y[2], shape.y[3]
-    blocks = -(-channels // packing.BLOCK)
+    blocks = -(-channels // raw8.BLOCK)
     passes, _, _ = loop(shape.pairs)
     limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
     per_block = 54 + limiting + 15 * shape.pairs + 6 * passes

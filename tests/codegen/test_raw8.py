@@ -9,14 +9,14 @@ from codegen.ops import OPS
 
 # isort: split
 # Operators first: they and codegen.spatial import one another.
-from codegen import gemm, packing
 from codegen.spatial import Window
+from codegen.tuned import gemm, raw8
 
 
 def test_widened_order() -> None:
-    assert packing.widened_order([4]) == [0, 2, 1, 3]
-    assert packing.widened_order([1, 2]) == [0, -1, 1, 2]
-    assert packing.widened_order([7, 4]) == [0, 2, 1, 3, 4, 6, 5, -1, 7, 9, 8, 10]
+    assert raw8.widened_order([4]) == [0, 2, 1, 3]
+    assert raw8.widened_order([1, 2]) == [0, -1, 1, 2]
+    assert raw8.widened_order([7, 4]) == [0, 2, 1, 3, 4, 6, 5, -1, 7, 9, 8, 10]
 
 
 @pytest.mark.parametrize("channels", [1, 4, 6, 8])
@@ -27,8 +27,8 @@ def test_raw8_holds_every_number(channels: int, lengths: list[int]) -> None:
     w[0, 0] = -128
     bias = generator.integers(-(2**22), 2**22, channels)
     multipliers = generator.integers(0, 2**31, channels)
-    order = packing.widened_order(lengths)
-    stream = packing.raw8(w, bias, multipliers, order).reshape(-(-channels // 4), -1)
+    order = raw8.widened_order(lengths)
+    stream = raw8.stream(w, bias, multipliers, order).reshape(-(-channels // 4), -1)
     for channel in range(channels):
         block, lane = stream[channel // 4], channel % 4
         high, odd = divmod(lane, 2)
@@ -45,8 +45,8 @@ def test_raw8_holds_every_number(channels: int, lengths: list[int]) -> None:
 
 
 def test_an_odd_channel_may_hold_minus_128_above_no_negative_number() -> None:
-    assert packing.fits_raw8(np.array([[-128, 0], [-127, -128], [-128, -128]], np.int8))
-    assert not packing.fits_raw8(np.array([[-1], [-128]], np.int8))
+    assert raw8.fits_raw8(np.array([[-128, 0], [-127, -128], [-128, -128]], np.int8))
+    assert not raw8.fits_raw8(np.array([[-1], [-128]], np.int8))
 
 
 def test_runs_of_a_window() -> None:

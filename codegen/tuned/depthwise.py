@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from codegen.dsp import halves
 from codegen.ir import IntArray
+from codegen.tuned.lanes import halves
 
 if TYPE_CHECKING:
     from codegen.spatial import Window

@@ -1,0 +1,1 @@
+"""Kernels in assembly: geometry, weight streams, and the proofs that their arithmetic is exact."""
