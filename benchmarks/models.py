@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thumbnet import workflow
-from thumbnet.options import Accuracy, CompileOptions, RunOptions
+from thumbnet.options import Accuracy, CompileOptions, Objective, RunOptions
 
 Toolchain = Literal["auto", "gcc", "zig"]
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,13 +43,18 @@ def data_folder() -> Path:
 
 
 def measure(
-    task: Task, target: str, toolchain: Toolchain, accuracy: Accuracy = "host"
+    task: Task,
+    target: str,
+    toolchain: Toolchain,
+    accuracy: Accuracy = "host",
+    optimize: Objective = "balanced",
 ) -> dict[str, Any]:
     """The JSON object of `thumbnet run` for one task."""
     folder = data_folder()
     sets = folder / "datasets"
     compiling = CompileOptions(
         target=target,
+        optimize=optimize,
         data=str(sets / task.data),
         calib=str(sets / task.calib) if task.calib else None,
     )

@@ -178,7 +178,8 @@ def make(
 def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None = None) -> Kernel:
     """The cheapest variant that serves a layer, or the one that a recipe wants.
 
-    "sram" saves scratch first; the others save cycles (portable kernels differ little in flash).
+    "sram" prefers kernels that run in both orders: they overlap best, and need little scratch. "flash"
+    prefers kernels in C: unrolled assembly is fast but long. The others save cycles.
     """
     variants = KERNELS[layer.node.op.kind]
     serving = [k for k in variants if k.serves(layer) and wanted in (None, k.name)]
@@ -192,7 +193,9 @@ def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None =
             f"{layer.label}: no {layer.node.op.kind} kernel serves this layer", node=layer.label
         )
     if objective == "sram":
-        return min(serving, key=lambda kernel: (kernel.scratch(layer), kernel.cycles(layer)))
+        return min(serving, key=lambda k: (len(k.orders) == 1, k.cycles(layer)))
+    if objective == "flash":
+        return min(serving, key=lambda k: (k.assembly is not None, k.cycles(layer)))
     return min(serving, key=lambda kernel: kernel.cycles(layer))
 
 
