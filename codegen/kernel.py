@@ -54,13 +54,13 @@ class Constant:
         name: its parameter's name in the C kernel.
         ctype: element type in C.
         data: the values, flattened when emitted.
-        is_weight: whether it counts as weights (else as a constant) in the flash figures.
+        weight_bytes: how much of it counts as weights (the rest as constants) in the flash figures.
     """
 
     name: str
     ctype: str
     data: Array
-    is_weight: bool = False
+    weight_bytes: int = 0
 
     @property
     def bytes(self) -> int:

@@ -61,12 +61,12 @@ class Step:
     @property
     def weight_bytes(self) -> int:
         """Bytes of weights in flash."""
-        return sum(c.bytes for c in self.instance.constants if c.is_weight)
+        return sum(c.weight_bytes for c in self.instance.constants)
 
     @property
     def constant_bytes(self) -> int:
         """Bytes of biases, multipliers and tables in flash."""
-        return sum(c.bytes for c in self.instance.constants if not c.is_weight)
+        return sum(c.bytes - c.weight_bytes for c in self.instance.constants)
 
     @property
     def arena_bytes(self) -> int:

@@ -181,7 +181,7 @@ def _constants(
     if folded:
         sums = w.values.astype(np.int64).reshape(len(w.values), -1).sum(axis=1)
         bias = bias - x.grid.zero_point * sums
-    weights = Constant("weights", "int8_t", stored, is_weight=True)
+    weights = Constant("weights", "int8_t", stored, stored.size)
     constants = (weights, Constant("bias", "int32_t", bias), *scaling.constants())
     params = window.params(op.window(w.shape), x.shape, layer.output.shape) | {
         "channels": layer.output.shape[3],
@@ -255,7 +255,7 @@ def _depthwise_dsp_instance(layer: Layer) -> Instance:
     words = depthwise.pack(weights, folded_bias(x, w, b), scaling.multipliers)
     params = window.params(*_sliding(layer)) | depthwise.params(*_sliding(layer))
     extra = {"zero_point": x.grid.zero_point, "lane": found.params(), "q": scaling.q}
-    return Instance(f"depthwise_{_label(layer)}", params | extra, (stream(words),))
+    return Instance(f"depthwise_{_label(layer)}", params | extra, (stream(words, 2 * w.size),))
 
 
 def _depthwise_dsp_cycles(layer: Layer) -> float:

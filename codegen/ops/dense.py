@@ -163,7 +163,7 @@ def _instance(layer: Layer) -> Instance:
             "q": scaling.q,
         },
         constants=(
-            Constant("weights", "int8_t", w.values, is_weight=True),
+            Constant("weights", "int8_t", w.values, w.size),
             Constant("bias", "int32_t", bias),
             *scaling.constants(),
         ),
@@ -216,7 +216,7 @@ def _dsp_instance(layer: Layer) -> Instance:
         "lanes": lanes,
         "q": scaling.q,
     }
-    return Instance(f"{length}_{channels}", params, (stream(words),))
+    return Instance(f"{length}_{channels}", params, (stream(words, w.size),))
 
 
 def _dsp_cycles(layer: Layer) -> float:

@@ -186,7 +186,9 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     stream = np.concatenate([np.array([_rounding(scaling.q)], np.int32), blocks])
     params = _params(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
     label = window.label(shape.slides, layer.inputs[0].shape, layer.output.shape)
-    return Instance(f"gemm_{label}", params, (Constant("weights", "int32_t", stream, True),))
+    return Instance(
+        f"gemm_{label}", params, (Constant("weights", "int32_t", stream, layer.inputs[1].size),)
+    )
 
 
 def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, object]:

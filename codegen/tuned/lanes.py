@@ -64,9 +64,9 @@ def signed(words: IntArray) -> IntArray:
     return wrapped
 
 
-def stream(words: IntArray) -> Constant:
+def stream(words: IntArray, weight_bytes: int) -> Constant:
     """All that a kernel reads from flash, in the order in which it reads it."""
-    return Constant("stream", "int32_t", words, is_weight=True)
+    return Constant("stream", "int32_t", words, weight_bytes)
 
 
 def folded_bias(x: Tensor, w: Tensor, b: Tensor) -> IntArray:
