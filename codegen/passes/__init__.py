@@ -1,1 +1,1 @@
-"""TODO docstring."""
+"""Passes: one Graph -> Graph function per file, listed in order in codegen.pipeline."""
