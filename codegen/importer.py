@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from codegen.build import Builder, OnnxNode, finite
 from codegen.ir import Array, Graph, verify
-from codegen.lowering import CONVERTERS
+from codegen.lowering import CONVERTERS, SUPPORTED
 from codegen.names import identifier
 from codegen.onnx_load import check, guarded, pin_inputs, read_model, simplified
 from targets.errors import UnsupportedModel, UsageError
@@ -86,7 +86,7 @@ def _refuse_unknown(model: onnx.ModelProto) -> None:
 
 
 def _unknown(node: OnnxNode) -> UnsupportedModel:
-    hint = "supported: " + ", ".join(sorted(CONVERTERS))
+    hint = "supported: " + ", ".join(SUPPORTED)
     return node.unsupported(f"operator {node.key} is not supported", hint)
 
 

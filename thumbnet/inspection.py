@@ -81,12 +81,12 @@ def boards(name: str | None) -> dict[str, Any]:
 
 def operators() -> dict[str, Any]:
     """Supported ONNX operators, and the kernels of every operator of ours."""
-    from codegen.lowering import CONVERTERS
+    from codegen.lowering import SUPPORTED
     from codegen.ops import KERNELS
 
     return {
         "schema_version": SCHEMA_VERSION,
-        "onnx": sorted(CONVERTERS),
+        "onnx": list(SUPPORTED),
         "kernels": {kind: [k.name for k in kernels] for kind, kernels in sorted(KERNELS.items())},
     }
 

@@ -212,6 +212,7 @@ def test_inspect_boards_ops_doctor() -> None:
     assert {"generic-m0plus", "generic-m4", "generic-m33", "mps2-an386", "microbit"} <= boards
     operators = result("ops")
     assert {"Conv", "Gemm", "Softmax"} <= set(operators["onnx"])
+    assert not {"If", "Loop", "DynamicQuantizeLinear"} & set(operators["onnx"])
     assert result("doctor")["ok"] is True
     for verb in (["inspect", DIGITS], ["boards", "microbit"], ["ops"], ["doctor"]):
         assert thumbnet(*verb).returncode == 0
