@@ -41,13 +41,25 @@ def silent(text: str, total: int) -> Callable[[int], None]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Compiled:
-    """Everything that one compilation made.
+class Prepared:
+    """A model before it meets a target.
 
     Attributes:
-        float_graph: after simplification; None when the model arrived quantized in every tensor.
+        float_graph: after simplification.
+        quantized: integers only, pruned.
+        method: how it was calibrated; None when it brought all its grids.
         warnings: texts for the user.
     """
+
+    float_graph: Graph
+    quantized: Graph
+    method: calibrate.Method | None
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compiled:
+    """Everything that one compilation made."""
 
     float_graph: Graph
     plan: plan.Plan
@@ -57,21 +69,19 @@ class Compiled:
     warnings: tuple[str, ...]
 
 
-def compile_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Compiled:
-    """Import, simplify, quantize, plan, check and render a model.
-
-    Raises:
-        ThumbnetError: anything that is wrong with the model, an option or a data file.
-        DoesNotFit: a budget or the target's memory is exceeded.
-    """
-    target = load_target(options.target)
-    choices = recipe.load(options.recipe) if options.recipe else recipe.Recipe()
+def prepare(
+    model: Path,
+    options: CompileOptions,
+    choices: recipe.Recipe | None = None,
+    progress: Progress = silent,
+) -> Prepared:
+    """Imports, simplifies, quantizes and prunes a model."""
     graph = importer.load(model, shapes=options.shapes, simplify=options.simplify)
     if options.name:
         graph = _renamed(graph, options.name)
     graph = pipeline.run(graph, dump=options.dump)
     imported = any(tensor.quant for tensor in graph.tensors.values())
-    method = options.method or choices.calibration or "mse"
+    method = options.method or (choices.calibration if choices else None) or "mse"
     warnings: list[str] = []
     ranges: dict[str, calibrate.Range] = {}
     if _needs_calibration(graph):
@@ -80,19 +90,34 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
     quantized = prune.prune(quantize.quantize(graph, ranges, imported))
-    planned = check_plan.check(plan.make(quantized, target.core, options.optimize, choices.kernels))
+    return Prepared(graph, quantized, method if ranges else None, tuple(warnings))
+
+
+def compile_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Compiled:
+    """Prepares a model, plans it for the target, checks the plan and renders the C project.
+
+    Raises:
+        ThumbnetError: anything that is wrong with the model, an option or a data file.
+        DoesNotFit: a budget or the target's memory is exceeded.
+    """
+    target = load_target(options.target)
+    choices = recipe.load(options.recipe) if options.recipe else recipe.Recipe()
+    prepared = prepare(model, options, choices, progress)
+    planned = check_plan.check(
+        plan.make(prepared.quantized, target.core, options.optimize, choices.kernels)
+    )
     _check_budget(planned, target, options)
     sha256 = importer.digest(model)
     written = emit.emit(planned, target, sha256)
     sources = {name: text.encode() for name, text in written.files.items()}
-    manifest = _manifest(planned, graph, target, sha256, sources)
+    manifest = describe(planned, prepared.float_graph, target, sha256, sources)
     manifest |= {"sources": written.sources, "host_sources": written.host_sources}
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
-        project.REFERENCE: graph_file.dump(quantized),
-        "recipe.toml": recipe.dump(planned, method if ranges else None).encode(),
+        project.REFERENCE: graph_file.dump(prepared.quantized),
+        "recipe.toml": recipe.dump(planned, prepared.method).encode(),
     }
-    return Compiled(graph, planned, target, files, manifest, tuple(warnings))
+    return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
 
 
 def _renamed(graph: Graph, name: str) -> Graph:
@@ -114,7 +139,7 @@ def _calibration(
     """Calibration inputs in device layout, and the set that they came from."""
     if options.calib == "random":
         warnings.append(
-            "calibrated on random inputs: sizes and cycles are right, accuracy is not to be trusted"
+            "calibrated on random inputs: sizes and cycles are close, accuracy is not to be trusted"
         )
         return calibrate.random_samples(graph, 32, options.seed), None
     spec = options.calib
@@ -188,9 +213,18 @@ def _check_budget(planned: plan.Plan, target: Target, options: CompileOptions) -
             )
 
 
-def _manifest(
+def describe(
     planned: plan.Plan, graph: Graph, target: Target, sha256: str, sources: dict[str, bytes]
 ) -> dict[str, Any]:
+    """The manifest: what `generate --json` prints.
+
+    Args:
+        planned: the plan.
+        graph: the float graph.
+        target: the board.
+        sha256: of the ONNX file.
+        sources: the project's files.
+    """
     figures = emit.figures(planned)
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in sources.items()}
     build_id = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()

@@ -22,15 +22,21 @@ REQUIRED = ("capstone", "jinja2", "numpy", "onnx", "pyelftools", "pyserial", "un
 
 def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) -> dict[str, Any]:
     """A model's layers and sizes, and which targets it fits."""
+    from codegen import emit, importer, plan
     from thumbnet import compiler
 
     options = CompileOptions(calib="random", shapes=shapes, simplify=simplify, method="minmax")
-    manifest = compiler.compile_model(model, options).manifest
-    needs = manifest["flash"]["weights"] + manifest["flash"]["constants"]
+    prepared = compiler.prepare(model, options)
+    usual = targets.load(options.target)
+    plans = {core.name: plan.make(prepared.quantized, core) for core in _cores(usual)}
+    manifest = compiler.describe(
+        plans[usual.core.name], prepared.float_graph, usual, importer.digest(model), {}
+    )
     fits = []
     for name in targets.names():
         board = targets.load(name)
-        ram, flash = manifest["arena_size"], needs
+        needs = emit.figures(plans[board.core.name])
+        ram, flash = needs["arena"], needs["weights"] + needs["constants"]
         fits.append(
             {
                 "target": name,
@@ -52,6 +58,12 @@ def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) 
         "layers",
     )
     return {"schema_version": SCHEMA_VERSION, **{k: manifest[k] for k in kept}, "boards": fits}
+
+
+def _cores(first: targets.Target) -> list[targets.Core]:
+    """The core of a target, then every other one that some board has."""
+    boards = [first, *(targets.load(name) for name in targets.names())]
+    return list({board.core.name: board.core for board in boards}.values())
 
 
 def boards(name: str | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DIGITS = ROOT / "examples/digits/digits.onnx"
@@ -216,6 +216,25 @@ def test_inspect_boards_ops_doctor() -> None:
     assert result("doctor")["ok"] is True
     for verb in (["inspect", DIGITS], ["boards", "microbit"], ["ops"], ["doctor"]):
         assert thumbnet(*verb).returncode == 0
+
+
+def test_what_fits_no_board_is_still_inspected(tmp_path: Path) -> None:
+    info = helper.make_tensor_value_info
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    weights = numpy_helper.from_array(np.ones((8, 3, 1, 1), np.float32), "w")
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [info("x", TensorProto.FLOAT, [1, 3, 300, 300])],
+        [info("y", TensorProto.FLOAT, [1, 8, 300, 300])],
+        [weights],
+    )
+    onnx.save(helper.make_model(graph, ir_version=8), tmp_path / "m.onnx")
+    fits = {b["target"]: b["fits"] for b in result("inspect", tmp_path / "m.onnx")["boards"]}
+    assert not fits["generic-m4"]
+    assert fits["mps2-an386"]
+    options = ("--calib", "random", "-o", tmp_path / "out")
+    assert "RAM of generic-m4" in failure(3, "generate", tmp_path / "m.onnx", *options)
 
 
 def test_help_is_quick() -> None:
