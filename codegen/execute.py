@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from codegen.ir import Array, Graph, Port
-from codegen.qdq import constant_value
+from codegen.qdq import constant_value, dequantize, quantize
 
 CHUNK = 1 << 21
 
@@ -20,7 +20,8 @@ def run_float(
     """The outputs for any number of samples, in the device's layout like the inputs.
 
     Args:
-        graph: a float graph; constants with a grid are dequantized.
+        graph: a float graph; constants with a grid are dequantized, and activations that brought a
+            grid are rounded to it: a quantized model runs as its author simulated it.
         inputs: one array per port, samples along axis 0.
         watch: called with the name and values of every activation, inputs first; the samples come
             in portions, so it may be called several times with one name.
@@ -57,6 +58,12 @@ def _batched(port: Port) -> tuple[int, ...]:
     return port.perm
 
 
+def _on_grid(graph: Graph, name: str, values: Array) -> Array:
+    """Values rounded to the grid that the model gave a tensor, if it gave one."""
+    grid = graph.tensors[name].quant
+    return values if grid is None else dequantize(quantize(values, grid), grid)
+
+
 def _run(
     graph: Graph, constants: dict[str, Array], inputs: tuple[Array, ...], watch: Watch | None
 ) -> tuple[Array, ...]:
@@ -64,11 +71,12 @@ def _run(
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     last |= {port.tensor: len(graph.nodes) for port in graph.outputs}
     for port, array in zip(graph.inputs, inputs, strict=True):
-        values[port.tensor] = np.asarray(array, np.float32)
+        values[port.tensor] = _on_grid(graph, port.tensor, np.asarray(array, np.float32))
         if watch:
             watch(port.tensor, values[port.tensor])
     for index, node in enumerate(graph.nodes):
-        values[node.output] = node.op.evaluate(tuple(values[name] for name in node.inputs))
+        result = node.op.evaluate(tuple(values[name] for name in node.inputs))
+        values[node.output] = _on_grid(graph, node.output, result)
         if watch:
             watch(node.output, values[node.output])
         for name in {*node.inputs, node.output}:

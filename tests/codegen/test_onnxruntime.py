@@ -119,3 +119,5 @@ def test_the_firmware_follows(name: str, data_dir: Path, tmp_path: Path) -> None
     warnings, found = workflow.run(model, CompileOptions(target="generic-m0plus"), running)
     assert warnings == ()
     assert found["mismatched_bytes"] == found["host"]["mismatched_bytes"] == 0
+    accuracy = found["accuracy"]
+    assert accuracy["device"] == pytest.approx(accuracy["float"], abs=0.006)  # the model as given
