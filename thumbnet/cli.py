@@ -12,10 +12,9 @@ from typing import Any, NoReturn
 import rich_click as click
 
 from codegen import __version__
-from targets.errors import ThumbnetError, UsageError
+from targets.errors import Mismatch, ThumbnetError, UsageError
 
 EXIT_INTERRUPTED = 130
-EXIT_MISMATCH = 4
 Command = Callable[..., Any]
 
 
@@ -351,7 +350,7 @@ def _finish(found: dict[str, Any], as_json: bool) -> None:
     _print(found, as_json, show.checked)
     host = found["host"]
     if found["mismatched_bytes"] or (host and host["mismatched_bytes"]):
-        sys.exit(EXIT_MISMATCH)
+        sys.exit(Mismatch.exit_code)
 
 
 def _warn(warnings: tuple[str, ...], quiet: bool) -> None:

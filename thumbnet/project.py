@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ REFERENCE = "reference.npz"
 SCHEMA_VERSION = 1
 
 
-def write(folder: Path, files: Mapping[str, bytes], overwrite: bool = True) -> None:
+def write(folder: Path, files: Mapping[str, bytes]) -> None:
     """Writes a project: into a temporary folder beside it, then moved in whole.
 
     A folder that holds anything but an earlier project of ours is never replaced.
@@ -68,8 +67,3 @@ def image(manifest: Mapping[str, Any]) -> ModelImage:
         outputs=tuple(port["size"] for port in manifest["outputs"]),
         arena_size=manifest["arena_size"],
     )
-
-
-def remove(folder: Path) -> None:
-    """Deletes a folder that we made."""
-    shutil.rmtree(folder, ignore_errors=True)

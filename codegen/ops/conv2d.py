@@ -177,10 +177,7 @@ def _constants(
     assert isinstance(op, Conv2D)
     x, w, b = layer.inputs
     scaling = _scaling(layer)
-    bias = b.values.astype(np.int64)
-    if folded:
-        sums = w.values.astype(np.int64).reshape(len(w.values), -1).sum(axis=1)
-        bias = bias - x.grid.zero_point * sums
+    bias = folded_bias(x, w, b) if folded else b.values.astype(np.int64)
     weights = Constant("weights", "int8_t", stored, stored.size)
     constants = (weights, Constant("bias", "int32_t", bias), *scaling.constants())
     params = window.params(op.window(w.shape), x.shape, layer.output.shape) | {

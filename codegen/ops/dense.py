@@ -150,8 +150,7 @@ def _instance(layer: Layer) -> Instance:
     assert isinstance(op, Dense)
     x, w, b = layer.inputs
     scaling = _scaling(layer)
-    sums = w.values.astype(np.int64).sum(axis=1)
-    bias = b.values.astype(np.int64) - x.grid.zero_point * sums
+    bias = folded_bias(x, w, b)
     channels, length = w.shape
     return Instance(
         label=f"{length}_{channels}",

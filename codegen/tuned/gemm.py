@@ -17,8 +17,10 @@ from codegen.kernel import Constant, Footprint, Instance, Layer
 from codegen.requantize import Scaling, reach
 from codegen.spatial import Window
 from codegen.tuned import raw8
+from codegen.tuned.lanes import folded_bias, lane
 
 PIXELS = 2
+ODD_LANE = 8  # odd channels hold 2**8 times their sum
 FLAT_PAIRS = 20  # up to here the inner loop is unrolled
 PASSES = range(18, 7, -1)  # pairs per pass otherwise, best first
 FLAT_WORDS = 16  # words of a run that are widened without a loop
@@ -114,11 +116,7 @@ def geometry(slides: Window, x: window.Shape, y: window.Shape) -> Geometry:
 
 def serves(layer: Layer, scaling: Scaling, shape: Geometry) -> bool:
     """Whether the kernel computes a layer exactly: the proof obligations of its arithmetic."""
-    q = scaling.q
-    if scaling.shifts is not None or q["float"] or q["wide"] or q["pre"]:
-        return False
-    shift = _number(q, "shift")
-    if not 1 <= shift <= 31 - 8 or abs(_rounding(q) << 8) >= 1 << 30:
+    if lane(scaling, ODD_LANE) is None:
         return False
     if len(shape.order()) > LONGEST_WINDOW or len(shape.runs()) > MOST_RUNS:
         return False
@@ -134,7 +132,7 @@ def _rows(layer: Layer, scaling: Scaling) -> tuple[IntArray, IntArray, IntArray]
     """
     x, w, b = layer.inputs
     matrix = w.values.astype(np.int64).reshape(len(w.values), -1)
-    bias = b.values.astype(np.int64) - x.grid.zero_point * matrix.sum(axis=1)
+    bias = folded_bias(x, w, b)
     multipliers = scaling.multipliers.copy()
     low, high = reach(x.grid, w, b)
     beyond = np.maximum(np.abs(low), np.abs(high)) >= 1 << 23
@@ -171,19 +169,15 @@ def _number(q: dict[str, object], key: str) -> int:
     return value
 
 
-def _rounding(q: dict[str, object]) -> int:
-    """Half a step and the zero point before the last shift."""
-    shift, zero_point = _number(q, "shift"), _number(q, "zero_point")
-    return (1 << (shift - 1)) + (zero_point << shift)
-
-
 def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     """Template params and the packed stream: the rounding constant, then the blocks."""
     rows = _rows(layer, scaling)
+    even = lane(scaling)
     assert rows is not None
+    assert even is not None
     order = shape.order()
     blocks = raw8.stream(*rows, order)
-    stream = np.concatenate([np.array([_rounding(scaling.q)], np.int32), blocks])
+    stream = np.concatenate([np.array([even.addend], np.int32), blocks])
     params = _params(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
     label = window.label(shape.slides, layer.inputs[0].shape, layer.output.shape)
     return Instance(
