@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -86,7 +85,7 @@ class _Block(ctypes.Structure):
 class NativeCounter:
     """The counter in C."""
 
-    def __init__(self, library: Any, add_hook: Callable[[int, Any, Any], None]) -> None:
+    def __init__(self, library: Any, add_hook: native.AddHook) -> None:
         """Installs the hook."""
         self._library = library
         self._counter = ctypes.c_void_p(library.counter_new())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,18 +10,20 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, cast
 
+from targets import tables, timing
 from targets.errors import UsageError
+from targets.timing import FlashTiming, Validation
 
 FOLDER = Path(__file__).parent
 PAGE = 1024  # what the emulator can map and every part's memory is a multiple of
 
 Kind = Literal["flash", "ram"]
-Table = Mapping[str, object]
 
 _CORE_KEYS: Mapping[str, type] = {
     "gcc_flags": list,
     "zig_cpu": str,
     "unicorn_cpu": str,
+    "cycle_model": str,
     "thumb2": bool,
     "long_multiply": bool,
     "hardware_divide": bool,
@@ -37,8 +37,8 @@ _BOARD_KEYS: Mapping[str, type] = {
     "clock_hz": int,
     "regions": list,
 }
+_BOARD_OPTIONAL: Mapping[str, type] = {"flash_timing": dict, "validated": dict}
 _REGION_KEYS: Mapping[str, type] = {"name": str, "kind": str, "base": int, "size": int}
-_TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "a list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Core:
     gcc_flags: tuple[str, ...]
     zig_cpu: str
     unicorn_cpu: str  # UC_CPU_ARM_<this>
+    cycle_model: str  # of the emulator
     thumb2: bool  # 32-bit encodings: everything above Armv6-M
     long_multiply: bool  # SMULL and its kin
     hardware_divide: bool
@@ -81,6 +82,8 @@ class Target:
     core: Core
     clock_hz: int
     regions: tuple[Region, ...]
+    flash_timing: FlashTiming | None = None  # None: no wait states are known
+    validated: Validation | None = None  # None: predicted latencies were never checked on this part
 
     @property
     def flash(self) -> Region:
@@ -119,7 +122,7 @@ def load(name_or_path: str | Path) -> Target:
     if text.endswith(".toml"):
         return _target(Path(text))
     if text not in names():
-        raise UsageError(f"unknown target '{text}'", hint=_known(text, names()))
+        raise UsageError(f"unknown target '{text}'", hint=tables.closest(text, names()))
     return _target(FOLDER / "boards" / f"{text}.toml")
 
 
@@ -127,40 +130,11 @@ def load(name_or_path: str | Path) -> Target:
 def cores() -> Mapping[str, Core]:
     """All cores by name."""
     path = FOLDER / "cores.toml"
-    return {name: _core(path, name, table) for name, table in _read(path).items()}
-
-
-def _known(wrong: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(wrong, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(known)
-
-
-def _read(path: Path) -> Table:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise UsageError(f"{path}: {error}") from error
-
-
-def _check(path: Path, where: str, table: object, keys: Mapping[str, type]) -> Table:
-    """The table itself, when it has exactly these keys with these types."""
-    if not isinstance(table, dict):
-        raise UsageError(f"{path}: {where or 'file'} must be a table")
-    for key in table:
-        if key not in keys:
-            raise UsageError(f"{path}: unknown key '{where}{key}'", hint=_known(key, tuple(keys)))
-    for key, kind in keys.items():
-        if key not in table:
-            raise UsageError(f"{path}: missing key '{where}{key}'")
-        if type(table[key]) is not kind:  # a bool is no integer here
-            raise UsageError(f"{path}: '{where}{key}' must be {_TYPE_NAMES[kind]}")
-    return table
+    return {name: _core(path, name, table) for name, table in tables.read(path).items()}
 
 
 def _core(path: Path, name: str, table: object) -> Core:
-    fields = dict(_check(path, f"{name}.", table, _CORE_KEYS))
+    fields = dict(tables.check(path, f"{name}.", table, _CORE_KEYS))
     flags = tuple(str(flag) for flag in cast(list[object], fields.pop("gcc_flags")))
     return Core(name=name, gcc_flags=flags, **fields)  # type: ignore[arg-type]  # checked above
 
@@ -168,21 +142,30 @@ def _core(path: Path, name: str, table: object) -> Core:
 def _target(path: Path) -> Target:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):  # it becomes part of comments in C
         raise UsageError(f"{path}: name the file with letters, digits, '.', '_' and '-' only")
-    table = _check(path, "", _read(path), _BOARD_KEYS)
+    table = tables.check(path, "", tables.read(path), _BOARD_KEYS, _BOARD_OPTIONAL)
     core = str(table["core"])
     if core not in cores():
-        raise UsageError(f"{path}: unknown core '{core}'", hint=_known(core, tuple(cores())))
+        raise UsageError(f"{path}: unknown core '{core}'", hint=tables.closest(core, tuple(cores())))
     clock_hz = cast(int, table["clock_hz"])
     if clock_hz <= 0:
         raise UsageError(f"{path}: 'clock_hz' must be positive")
     listed = enumerate(cast(list[object], table["regions"]))
     regions = tuple(_region(path, f"regions[{i}].", region) for i, region in listed)
     _check_memory(path, regions)
-    return Target(path.stem, str(table["description"]), cores()[core], clock_hz, regions)
+    flash, checked = table.get("flash_timing"), table.get("validated")
+    return Target(
+        name=path.stem,
+        description=str(table["description"]),
+        core=cores()[core],
+        clock_hz=clock_hz,
+        regions=regions,
+        flash_timing=None if flash is None else timing.flash_timing(path, flash),
+        validated=None if checked is None else timing.validation(path, checked),
+    )
 
 
 def _region(path: Path, where: str, table: object) -> Region:
-    fields = _check(path, where, table, _REGION_KEYS)
+    fields = tables.check(path, where, table, _REGION_KEYS)
     name, kind = str(fields["name"]), str(fields["kind"])
     base, size = cast(int, fields["base"]), cast(int, fields["size"])
     if not (name.isascii() and name.isidentifier()):  # it becomes a name in the linker script
