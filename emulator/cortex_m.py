@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Self
 
 import unicorn
-from unicorn import UC_ARCH_ARM, UC_MODE_THUMB, Uc, UcError, arm_const
+from unicorn import Uc, UcError
 
-from emulator import elf, memory
+from emulator import elf, engine, memory
 from emulator.blocks import BlockCount, BlockCounter, block_counter
 from emulator.fault import Fault
 from emulator.memory import GATE
@@ -19,36 +19,8 @@ from targets.target import Target
 
 TIMEOUT_S = 60.0
 
-_CORE = {f"r{i}": getattr(arm_const, f"UC_ARM_REG_R{i}") for i in range(13)}
-_REGISTERS = {
-    **_CORE,
-    "sp": arm_const.UC_ARM_REG_SP,
-    "lr": arm_const.UC_ARM_REG_LR,
-    "pc": arm_const.UC_ARM_REG_PC,
-}
 _ARGUMENTS = ("r0", "r1", "r2", "r3")
 _PRESERVED = {f"r{i}": 0xC0DE_0000 + i for i in range(4, 12)}  # a callee must keep them
-_ACCESSES = {
-    unicorn.UC_MEM_READ_UNMAPPED: "read of unmapped memory",
-    unicorn.UC_MEM_WRITE_UNMAPPED: "write to unmapped memory",
-    unicorn.UC_MEM_FETCH_UNMAPPED: "jump to unmapped memory",
-    unicorn.UC_MEM_WRITE_PROT: "write to flash",
-    unicorn.UC_MEM_READ_PROT: "read of protected memory",
-    unicorn.UC_MEM_FETCH_PROT: "jump to memory that is not code",
-}
-# Numbers of QEMU's Arm exceptions.
-_EXCEPTIONS = {
-    1: "undefined instruction",
-    2: "supervisor call",
-    3: "jump to memory that is not code",
-    4: "unaligned or invalid access",
-    7: "breakpoint",
-    8: "exception return outside an exception",
-    17: "floating-point or coprocessor instruction that this core has not",
-    18: "switch to Arm state (a function pointer without its Thumb bit)",
-    19: "stack overflow",
-    23: "unaligned access",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +53,7 @@ class CortexM:
         self._image = elf.read(image)
         self._timeout_us = max(1, round(timeout_s * 1e6))
         self._target = target
-        # Not UC_MODE_MCLASS: it makes every core a Cortex-M33, whatever model is set.
-        self._uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB)
-        self._uc.ctl_set_cpu_model(getattr(arm_const, f"UC_CPU_ARM_{target.core.unicorn_cpu}"))
+        self._uc = engine.make(target)
         memory.map_memory(self._uc, target)
         memory.load(self._uc, target, self._image)
         self._stack_limit = memory.stack_limit(target.ram, self._image)
@@ -178,7 +148,7 @@ class CortexM:
 
     def fault(self, reason: str, address: int | None = None, symbol: str = "") -> Fault:
         """A Fault with this reason, where the machine stands; after a wild jump, where it began."""
-        registers = {name: self._get(name) for name in _REGISTERS}
+        registers = {name: self._get(name) for name in engine.REGISTERS}
         pc, caller = registers["pc"], registers["lr"] - 2
         symbol = symbol or self.function_at(pc) or self.function_at(caller)
         return Fault(reason, address=address, pc=pc, symbol=symbol, registers=registers)
@@ -190,7 +160,7 @@ class CortexM:
             # A limit on instructions (count=) would halve the speed; the clock costs nothing.
             self._uc.emu_start(start | 1, stop, timeout=self._timeout_us)
         except UcError as error:
-            raise self.fault(*(self._refused or (_named(error), None))) from error
+            raise self.fault(*(self._refused or (engine.named(error), None))) from error
         if self._refused:
             raise self.fault(*self._refused)
         if self._get("pc") != stop:
@@ -203,20 +173,15 @@ class CortexM:
     def _on_invalid_access(
         self, uc: Uc, access: int, address: int, size: int, value: int, user: object
     ) -> bool:
-        self._refused = (_ACCESSES.get(access, "invalid access"), address)
+        self._refused = (engine.ACCESSES.get(access, "invalid access"), address)
         return False
 
     def _on_exception(self, uc: Uc, number: int, user: object) -> None:
-        self._refused = (_EXCEPTIONS.get(number, f"exception {number}"), None)
+        self._refused = (engine.EXCEPTIONS.get(number, f"exception {number}"), None)
         uc.emu_stop()
 
     def _get(self, register: str) -> int:
-        return int(self._uc.reg_read(_REGISTERS[register]))
+        return int(self._uc.reg_read(engine.REGISTERS[register]))
 
     def _set(self, register: str, value: int) -> None:
-        self._uc.reg_write(_REGISTERS[register], value)
-
-
-def _named(error: UcError) -> str:
-    known = {unicorn.UC_ERR_INSN_INVALID: "undefined instruction"}
-    return known.get(error.errno, str(error))
+        self._uc.reg_write(engine.REGISTERS[register], value)

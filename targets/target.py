@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,13 +10,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, cast
 
+from targets import family, tables
 from targets.errors import UsageError
 
 FOLDER = Path(__file__).parent
 PAGE = 1024  # what the emulator can map and every part's memory is a multiple of
 
 Kind = Literal["flash", "ram"]
-Table = Mapping[str, object]
 
 _CORE_KEYS: Mapping[str, type] = {
     "gcc_flags": list,
@@ -37,8 +35,8 @@ _BOARD_KEYS: Mapping[str, type] = {
     "clock_hz": int,
     "regions": list,
 }
+_BOARD_OPTIONAL: Mapping[str, type] = {"family": str, "console": str}
 _REGION_KEYS: Mapping[str, type] = {"name": str, "kind": str, "base": int, "size": int}
-_TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "a list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,8 @@ class Target:
     core: Core
     clock_hz: int
     regions: tuple[Region, ...]
+    family: str = ""  # of peripherals (targets/family.py); empty: none are known
+    console: str = ""  # the UART that the board's host port is wired to; empty without a family
 
     @property
     def flash(self) -> Region:
@@ -119,7 +119,7 @@ def load(name_or_path: str | Path) -> Target:
     if text.endswith(".toml"):
         return _target(Path(text))
     if text not in names():
-        raise UsageError(f"unknown target '{text}'", hint=_known(text, names()))
+        raise UsageError(f"unknown target '{text}'", hint=tables.closest(text, names()))
     return _target(FOLDER / "boards" / f"{text}.toml")
 
 
@@ -127,40 +127,11 @@ def load(name_or_path: str | Path) -> Target:
 def cores() -> Mapping[str, Core]:
     """All cores by name."""
     path = FOLDER / "cores.toml"
-    return {name: _core(path, name, table) for name, table in _read(path).items()}
-
-
-def _known(wrong: str, known: tuple[str, ...]) -> str:
-    close = difflib.get_close_matches(wrong, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else "known: " + ", ".join(known)
-
-
-def _read(path: Path) -> Table:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise UsageError(f"{path}: {error}") from error
-
-
-def _check(path: Path, where: str, table: object, keys: Mapping[str, type]) -> Table:
-    """The table itself, when it has exactly these keys with these types."""
-    if not isinstance(table, dict):
-        raise UsageError(f"{path}: {where or 'file'} must be a table")
-    for key in table:
-        if key not in keys:
-            raise UsageError(f"{path}: unknown key '{where}{key}'", hint=_known(key, tuple(keys)))
-    for key, kind in keys.items():
-        if key not in table:
-            raise UsageError(f"{path}: missing key '{where}{key}'")
-        if type(table[key]) is not kind:  # a bool is no integer here
-            raise UsageError(f"{path}: '{where}{key}' must be {_TYPE_NAMES[kind]}")
-    return table
+    return {name: _core(path, name, table) for name, table in tables.read(path).items()}
 
 
 def _core(path: Path, name: str, table: object) -> Core:
-    fields = dict(_check(path, f"{name}.", table, _CORE_KEYS))
+    fields = dict(tables.check(path, f"{name}.", table, _CORE_KEYS))
     flags = tuple(str(flag) for flag in cast(list[object], fields.pop("gcc_flags")))
     return Core(name=name, gcc_flags=flags, **fields)  # type: ignore[arg-type]  # checked above
 
@@ -168,21 +139,49 @@ def _core(path: Path, name: str, table: object) -> Core:
 def _target(path: Path) -> Target:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):  # it becomes part of comments in C
         raise UsageError(f"{path}: name the file with letters, digits, '.', '_' and '-' only")
-    table = _check(path, "", _read(path), _BOARD_KEYS)
+    table = tables.check(path, "", tables.read(path), _BOARD_KEYS, _BOARD_OPTIONAL)
     core = str(table["core"])
     if core not in cores():
-        raise UsageError(f"{path}: unknown core '{core}'", hint=_known(core, tuple(cores())))
+        raise UsageError(
+            f"{path}: unknown core '{core}'", hint=tables.closest(core, tuple(cores()))
+        )
     clock_hz = cast(int, table["clock_hz"])
     if clock_hz <= 0:
         raise UsageError(f"{path}: 'clock_hz' must be positive")
     listed = enumerate(cast(list[object], table["regions"]))
     regions = tuple(_region(path, f"regions[{i}].", region) for i, region in listed)
     _check_memory(path, regions)
-    return Target(path.stem, str(table["description"]), cores()[core], clock_hz, regions)
+    known_family, console = _peripherals(path, table)
+    return Target(
+        name=path.stem,
+        description=str(table["description"]),
+        core=cores()[core],
+        clock_hz=clock_hz,
+        regions=regions,
+        family=known_family,
+        console=console,
+    )
+
+
+def _peripherals(path: Path, table: tables.Table) -> tuple[str, str]:
+    """The family and the console of a board: both or neither."""
+    if ("family" in table) != ("console" in table):
+        raise UsageError(f"{path}: 'family' and 'console' go together")
+    if "family" not in table:
+        return "", ""
+    name, console = str(table["family"]), str(table["console"])
+    if name not in family.names():
+        hint = tables.closest(name, family.names())
+        raise UsageError(f"{path}: unknown family '{name}'", hint=hint)
+    uarts = tuple(uart.name for uart in family.load(name).uarts)
+    if console not in uarts:
+        hint = tables.closest(console, uarts)
+        raise UsageError(f"{path}: family '{name}' has no UART '{console}'", hint=hint)
+    return name, console
 
 
 def _region(path: Path, where: str, table: object) -> Region:
-    fields = _check(path, where, table, _REGION_KEYS)
+    fields = tables.check(path, where, table, _REGION_KEYS)
     name, kind = str(fields["name"]), str(fields["kind"])
     base, size = cast(int, fields["base"]), cast(int, fields["size"])
     if not (name.isascii() and name.isidentifier()):  # it becomes a name in the linker script
