@@ -9,12 +9,17 @@ struct block {
     uint64_t taken; /* times that the next block was not the one behind it in memory */
 };
 
+typedef int (*stop_t)(void *engine);
+
 struct counter {
     struct block *table; /* open addressing; capacity is a power of two */
     size_t capacity;
     size_t used;
     struct block *last;
     int out_of_memory;
+    uint64_t left; /* bytes of code that may still start */
+    stop_t stop;   /* NULL: no limit */
+    int exhausted;
 };
 
 static struct block *slot(const struct counter *c, uint64_t address, uint64_t size)
@@ -31,8 +36,11 @@ static struct block *slot(const struct counter *c, uint64_t address, uint64_t si
 
 static int grow(struct counter *c, size_t capacity)
 {
-    struct counter bigger = {calloc(capacity, sizeof(struct block)), capacity, c->used, NULL, 0};
+    struct counter bigger = *c;
 
+    bigger.table = calloc(capacity, sizeof(struct block));
+    bigger.capacity = capacity;
+    bigger.last = NULL;
     if (bigger.table == NULL) {
         c->out_of_memory = 1;
         return 0;
@@ -82,8 +90,15 @@ void counter_block(void *uc, uint64_t address, uint32_t size, void *user)
     struct counter *c = user;
     struct block *b;
 
-    (void)uc;
     counter_finish(c, address);
+    if (c->stop != NULL) {
+        if (c->left < size) {
+            c->exhausted = 1;
+            c->stop(uc); /* the block is not executed */
+            return;
+        }
+        c->left -= size;
+    }
     if (c->used * 2 >= c->capacity && !grow(c, c->capacity * 2)) {
         return;
     }
@@ -95,6 +110,19 @@ void counter_block(void *uc, uint64_t address, uint32_t size, void *user)
     }
     ++b->executions;
     c->last = b;
+}
+
+/* Stops the engine when it is about to have executed more than these bytes of code. */
+void counter_limit(struct counter *c, uint64_t bytes, stop_t stop)
+{
+    c->left = bytes;
+    c->stop = stop;
+    c->exhausted = 0;
+}
+
+int counter_exhausted(const struct counter *c)
+{
+    return c->exhausted;
 }
 
 /* Moves the blocks counted out, in no order, and starts anew. Room for counter_used() of them. */

@@ -30,6 +30,13 @@ class BlockCount:
 class BlockCounter(Protocol):
     """Counts from its making on."""
 
+    def limit(self, size: int) -> None:
+        """Stops the engine when it is about to have executed more than these bytes of code from now on."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the limit has stopped the engine."""
+
     def finish(self, address: int) -> None:
         """Ends a run that arrived at an address."""
 
@@ -55,10 +62,27 @@ class PythonCounter:
         self._counts: dict[tuple[int, int], list[int]] = {}
         self._last: list[int] | None = None
         self._end = 0
+        self._left: int | None = None
+        self._exhausted = False
         uc.hook_add(UC_HOOK_BLOCK, self._on_block)
+
+    def limit(self, size: int) -> None:
+        """Arms the watchdog."""
+        self._left, self._exhausted = size, False
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has bitten."""
+        return self._exhausted
 
     def _on_block(self, uc: Uc, address: int, size: int, user: object) -> None:
         self.finish(address)
+        if self._left is not None:
+            if self._left < size:
+                self._exhausted = True
+                uc.emu_stop()  # the block is not executed
+                return
+            self._left -= size
         counts = self._counts.setdefault((address, size), [0, 0])
         counts[0] += 1
         self._last, self._end = counts, address + size
@@ -91,7 +115,17 @@ class NativeCounter:
         self._counter = ctypes.c_void_p(library.counter_new())
         if not self._counter:
             raise ThumbnetError("out of memory for counting blocks")
+        self._stop = native.engine_function("uc_emu_stop")
         add_hook(UC_HOOK_BLOCK, library.counter_block, self._counter)
+
+    def limit(self, size: int) -> None:
+        """Arms the watchdog."""
+        self._library.counter_limit(self._counter, size, self._stop)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has bitten."""
+        return bool(self._library.counter_exhausted(self._counter))
 
     def finish(self, address: int) -> None:
         """Ends a run that arrived at an address."""

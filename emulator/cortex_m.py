@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import unicorn
-from unicorn import UC_ARCH_ARM, UC_MODE_THUMB, Uc, UcError, arm_const
+from unicorn import Uc, UcError
 
-from emulator import elf, memory
+from emulator import elf, engine, isa, memory, postmortem
 from emulator.blocks import BlockCount, BlockCounter, block_counter
-from emulator.fault import Fault
+from emulator.bus import Bus
+from emulator.exceptions import uses_floats
+from emulator.fault import Fault, Report
 from emulator.memory import GATE
+from emulator.monitor import Events, Monitor
 from emulator.stack import StackGauge
+from emulator.timing.instruction import decode, encodings
 from targets.errors import UsageError
 from targets.target import Target
 
 TIMEOUT_S = 60.0
+INSTRUCTION_LIMIT = 1_000_000_000  # of one call; two to five seconds
+_LONGEST = 4  # bytes of an instruction
 
-_CORE = {f"r{i}": getattr(arm_const, f"UC_ARM_REG_R{i}") for i in range(13)}
-_REGISTERS = {
-    **_CORE,
-    "sp": arm_const.UC_ARM_REG_SP,
-    "lr": arm_const.UC_ARM_REG_LR,
-    "pc": arm_const.UC_ARM_REG_PC,
-}
 _ARGUMENTS = ("r0", "r1", "r2", "r3")
 _PRESERVED = {f"r{i}": 0xC0DE_0000 + i for i in range(4, 12)}  # a callee must keep them
-_ACCESSES = {
-    unicorn.UC_MEM_READ_UNMAPPED: "read of unmapped memory",
-    unicorn.UC_MEM_WRITE_UNMAPPED: "write to unmapped memory",
-    unicorn.UC_MEM_FETCH_UNMAPPED: "jump to unmapped memory",
-    unicorn.UC_MEM_WRITE_PROT: "write to flash",
-    unicorn.UC_MEM_READ_PROT: "read of protected memory",
-    unicorn.UC_MEM_FETCH_PROT: "jump to memory that is not code",
-}
-# Numbers of QEMU's Arm exceptions.
-_EXCEPTIONS = {
-    1: "undefined instruction",
-    2: "supervisor call",
-    3: "jump to memory that is not code",
-    4: "unaligned or invalid access",
-    7: "breakpoint",
-    8: "exception return outside an exception",
-    17: "floating-point or coprocessor instruction that this core has not",
-    18: "switch to Arm state (a function pointer without its Thumb bit)",
-    19: "stack overflow",
-    23: "unaligned access",
-}
+_NO_VECTORS = "the vector table holds no {what}: 0x{value:08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +38,7 @@ class Measured:
     result: int
     stack: int  # bytes
     blocks: tuple[BlockCount, ...]  # empty when the machine does not count
+    events: Mapping[int, Events] = field(default_factory=dict)  # by block; empty when not watched
 
 
 class CortexM:
@@ -68,29 +49,43 @@ class CortexM:
     """
 
     def __init__(
-        self, target: Target, image: Path, *, count: bool = False, timeout_s: float = TIMEOUT_S
+        self,
+        target: Target,
+        image: Path,
+        *,
+        count: bool = False,
+        watch: bool = False,
+        instruction_limit: int = INSTRUCTION_LIMIT,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         """Maps memory and loads the image.
 
         Args:
             target: the board.
             image: an ELF file.
-            count: count blocks, for Measured.blocks.
+            count: count blocks, for Measured.blocks; and refuse instructions that the core has not.
+            watch: check every access, and see the events for Measured.events; some ten times slower.
+            instruction_limit: a call that executes more is a Fault, when blocks are counted.
             timeout_s: a call that takes longer is a Fault.
         """
         self._image = elf.read(image)
         self._timeout_us = max(1, round(timeout_s * 1e6))
+        self._limit = instruction_limit
         self._target = target
-        # Not UC_MODE_MCLASS: it makes every core a Cortex-M33, whatever model is set.
-        self._uc = Uc(UC_ARCH_ARM, UC_MODE_THUMB)
-        self._uc.ctl_set_cpu_model(getattr(arm_const, f"UC_CPU_ARM_{target.core.unicorn_cpu}"))
+        self._uc = engine.make(target)
         memory.map_memory(self._uc, target)
         memory.load(self._uc, target, self._image)
+        self._bus = Bus(self._uc)
+        self._bus.map(memory.SYSTEM_CONTROL, memory.PAGE)
+        self._floats = _FloatSwitch(self._uc)
+        self._bus.attach(memory.CPACR, 4, self._floats)
         self._stack_limit = memory.stack_limit(target.ram, self._image)
         self._refused: tuple[str, int | None] | None = None
         self._uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_access)
         self._uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
         self._counter: BlockCounter | None = block_counter(self._uc) if count else None
+        self._known_blocks: set[tuple[int, int]] = set()
+        self._monitor = Monitor(self._uc, target, self._image) if watch else None
 
     def __enter__(self) -> Self:
         """Boots."""
@@ -114,10 +109,13 @@ class CortexM:
     def boot(self) -> None:
         """Runs from the reset vector until the application is idle."""
         table = self._target.vector_table
-        self._set("sp", self.read_word(table))
-        self._execute(self.read_word(table + 4), self.address("app_idle"))
-        if self._target.core.fpu and self.read_word(memory.CPACR) >> 20 & 0xF != 0xF:
-            raise self.fault("the firmware did not enable the floating-point unit")
+        stack, reset = self.read_word(table), self.read_word(table + 4)
+        if not any(r.base < stack <= r.end and r.kind == "ram" for r in self._target.regions):
+            raise self.fault(_NO_VECTORS.format(what="stack in RAM", value=stack), table)
+        if not reset & 1 or not self._image.code(reset & ~1, 2):
+            raise self.fault(_NO_VECTORS.format(what="reset handler", value=reset), table + 4)
+        self._set("sp", stack)
+        self._execute(reset, self.address("app_idle"))
 
     def call(self, function: str, *arguments: int) -> int:
         """Calls a C function of at most four words, and returns its first result word."""
@@ -139,14 +137,16 @@ class CortexM:
         """Calls a function, and reports its stack and, when the machine counts, its blocks."""
         gauge = StackGauge(self._uc, self._stack_limit, self._get("sp"))
         gauge.paint()
-        if self._counter:
-            self._counter.take()
+        if self._monitor:
+            self._monitor.forget(self._stack_limit, gauge.size)
+            self._monitor.take()
         result = self.call(function, *arguments)
-        blocks = self._counter.take() if self._counter else ()
+        blocks = self._counted
         stack = gauge.used()
         if stack == gauge.size:
             raise self.fault(f"stack of {stack} bytes overflowed", symbol=function)
-        return Measured(result, stack, blocks)
+        events = self._monitor.take() if self._monitor else {}
+        return Measured(result, stack, blocks, events)
 
     def address(self, symbol: str) -> int:
         """Address of a global symbol, without the Thumb bit."""
@@ -157,6 +157,10 @@ class CortexM:
     def function_at(self, address: int) -> str:
         """Name of the function around an address, or an empty string."""
         return self._image.function_at(address)
+
+    def code(self, address: int, size: int) -> bytes:
+        """What the image holds at an address: code that a run has executed."""
+        return self._image.code(address, size)
 
     def read(self, address: int, size: int) -> bytes:
         """Reads memory."""
@@ -175,48 +179,149 @@ class CortexM:
             self._uc.mem_write(address, data)
         except UcError as error:
             raise self.fault(f"host write of {len(data)} bytes", address) from error
+        if self._monitor:
+            self._monitor.define(address, len(data))
+
+    def poison(self, address: int, size: int) -> None:
+        """Overwrites memory with what no program may rely on."""
+        self.write(address, bytes((memory.POISON,)) * size)
+        if self._monitor:
+            self._monitor.forget(address, size)
+
+    def confine(self, *variables: str) -> None:
+        """From here on, RAM is the stack and these variables; a watched run may access no other."""
+        if not self._monitor:
+            return
+        for region in self._target.regions:
+            if region.kind == "ram":
+                self._monitor.forbid(region.base, region.size)
+        floor = self._stack_limit + memory.RED_ZONE
+        self._monitor.allow(floor, self._target.ram.end - floor)
+        own = (o for o in self._image.objects if not o.name.startswith("app_"))
+        named = (o for o in self._image.objects if o.name in variables)
+        for variable in (*own, *named):
+            self._monitor.allow(variable.address, variable.size)
 
     def fault(self, reason: str, address: int | None = None, symbol: str = "") -> Fault:
         """A Fault with this reason, where the machine stands; after a wild jump, where it began."""
-        registers = {name: self._get(name) for name in _REGISTERS}
-        pc, caller = registers["pc"], registers["lr"] - 2
-        symbol = symbol or self.function_at(pc) or self.function_at(caller)
-        return Fault(reason, address=address, pc=pc, symbol=symbol, registers=registers)
+        return self._fault_at(self._get("pc"), reason, address, symbol)
+
+    def _fault_at(self, pc: int, reason: str, address: int | None, symbol: str = "") -> Fault:
+        registers = {name: self._get(name) for name in engine.REGISTERS} | {"pc": pc}
+        caller = registers["lr"] - 2
+        name = symbol or self.function_at(pc) or self.function_at(caller)
+        in_ram = address is not None and self._target.ram.base <= address < self._target.ram.end
+        top = self._target.ram.end
+        return Fault(
+            Report(
+                reason,
+                pc,
+                address,
+                postmortem.location(self._image, address) if address and in_ram else "",
+                name,
+                postmortem.instruction(self._peek, self._image, pc),
+                postmortem.call_stack(self._peek, self._image, registers, top),
+                registers,
+            )
+        )
+
+    def _peek(self, address: int, size: int) -> bytes:
+        """Memory for a report: what cannot be read is zeros."""
+        try:
+            return bytes(self._uc.mem_read(address, size))
+        except UcError:
+            return bytes(size)
 
     def _execute(self, start: int, stop: int) -> None:
         """Runs until pc is at stop; anything else is a Fault."""
         self._refused = None
+        self._counted: tuple[BlockCount, ...] = ()
+        if self._counter:
+            self._counter.limit(self._limit * _LONGEST)
         try:
-            # A limit on instructions (count=) would halve the speed; the clock costs nothing.
+            # Unicorn's own limit on instructions (count=) would halve the speed.
             self._uc.emu_start(start | 1, stop, timeout=self._timeout_us)
         except UcError as error:
-            raise self.fault(*(self._refused or (_named(error), None))) from error
+            self._raise_violation()
+            raise self.fault(*(self._refused or (engine.named(error), None))) from error
+        self._raise_violation()
         if self._refused:
             raise self.fault(*self._refused)
         if self._get("pc") != stop:
-            stuck = self._uc.query(unicorn.UC_QUERY_TIMEOUT)
-            limit = f"did not return within {self._timeout_us / 1e6:g} s"
-            raise self.fault(limit if stuck else "stopped by itself (wfi or wfe)")
+            raise self.fault(self._stuck())
+        if self._floats.too_early or (not self._floats.enabled and uses_floats(self._uc)):
+            raise self.fault("floating-point instruction before CPACR enables the unit")
         if self._counter:
             self._counter.finish(stop)
+            self._counted = self._counter.take()
+            self._check_instructions()
+
+    def _stuck(self) -> str:
+        if self._counter and self._counter.exhausted:
+            return f"did not return within {self._limit:,} instructions"
+        if self._uc.query(unicorn.UC_QUERY_TIMEOUT):
+            return f"did not return within {self._timeout_us / 1e6:g} s"
+        return "stopped by itself (wfi or wfe)"
+
+    def _raise_violation(self) -> None:
+        violation = self._monitor.violation() if self._monitor else None
+        if violation:
+            raise self._fault_at(violation.pc, violation.reason, violation.address)
+
+    def _check_instructions(self) -> None:
+        """Refuses what Unicorn executes and the core would not."""
+        for block in self._counted:
+            if (block.address, block.size) in self._known_blocks:
+                continue
+            self._known_blocks.add((block.address, block.size))
+            at = block.address
+            code = self.read(block.address, block.size)
+            for encoding, instruction in zip(encodings(code), decode(code), strict=True):
+                reason = isa.violation(instruction, self._target.core)
+                if reason:
+                    raise self._fault_at(at, reason, None)
+                at += len(encoding)
 
     def _on_invalid_access(
         self, uc: Uc, access: int, address: int, size: int, value: int, user: object
     ) -> bool:
-        self._refused = (_ACCESSES.get(access, "invalid access"), address)
+        self._refused = (engine.ACCESSES.get(access, "invalid access"), address)
         return False
 
     def _on_exception(self, uc: Uc, number: int, user: object) -> None:
-        self._refused = (_EXCEPTIONS.get(number, f"exception {number}"), None)
+        self._refused = (engine.EXCEPTIONS.get(number, f"exception {number}"), None)
         uc.emu_stop()
 
     def _get(self, register: str) -> int:
-        return int(self._uc.reg_read(_REGISTERS[register]))
+        return int(self._uc.reg_read(engine.REGISTERS[register]))
 
     def _set(self, register: str, value: int) -> None:
-        self._uc.reg_write(_REGISTERS[register], value)
+        self._uc.reg_write(engine.REGISTERS[register], value)
 
 
-def _named(error: UcError) -> str:
-    known = {unicorn.UC_ERR_INSN_INVALID: "undefined instruction"}
-    return known.get(error.errno, str(error))
+class _FloatSwitch:
+    """CPACR: notes whether floating-point registers were touched before it enabled them."""
+
+    def __init__(self, uc: Uc) -> None:
+        self._uc = uc
+        self._value = 0
+        self.too_early = False
+
+    @property
+    def enabled(self) -> bool:
+        """Full access for all code."""
+        return self._value >> 20 & 0xF == 0xF
+
+    def peek(self, offset: int) -> int:
+        """What it holds."""
+        return self._value
+
+    def read(self, offset: int) -> int:
+        """What it holds."""
+        return self._value
+
+    def write(self, offset: int, value: int) -> None:
+        """From here on."""
+        if not self.enabled and uses_floats(self._uc):
+            self.too_early = True
+        self._value = value

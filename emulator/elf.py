@@ -25,8 +25,8 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
-    """A function's code."""
+class Symbol:
+    """What lies where: a function's code, or a variable."""
 
     address: int
     size: int
@@ -39,7 +39,20 @@ class Image:
 
     segments: tuple[Segment, ...]
     symbols: Mapping[str, int]
-    functions: tuple[Function, ...]  # sorted by address
+    functions: tuple[Symbol, ...]  # sorted by address
+    objects: tuple[Symbol, ...] = ()  # variables, sorted by address
+
+    def code(self, address: int, size: int) -> bytes:
+        """Loaded bytes by run address; fewer where there are no more."""
+        for s in self.segments:
+            if s.address <= address < s.address + len(s.data):
+                return s.data[address - s.address :][:size]
+        return b""
+
+    def object_before(self, address: int) -> Symbol | None:
+        """The variable at an address, or the nearest one before it."""
+        i = bisect_right(self.objects, address, key=lambda o: o.address)
+        return self.objects[i - 1] if i else None
 
     def function_at(self, address: int) -> str:
         """Name of the function around an address, or an empty string."""
@@ -72,9 +85,13 @@ def _segments(elf: ELFFile) -> tuple[Segment, ...]:
     )
 
 
-def _symbols(elf: ELFFile) -> tuple[Mapping[str, int], tuple[Function, ...]]:
+_Sorted = tuple[Symbol, ...]
+
+
+def _symbols(elf: ELFFile) -> tuple[Mapping[str, int], _Sorted, _Sorted]:
     symbols: dict[str, int] = {}
-    functions: list[Function] = []
+    functions: list[Symbol] = []
+    objects: list[Symbol] = []
     for table in elf.iter_sections():
         if not isinstance(table, SymbolTableSection):
             continue
@@ -86,5 +103,11 @@ def _symbols(elf: ELFFile) -> tuple[Mapping[str, int], tuple[Function, ...]]:
             if s["st_info"]["bind"] != "STB_LOCAL":
                 symbols[s.name] = address
             if is_function:
-                functions.append(Function(address, s["st_size"], s.name))
-    return symbols, tuple(sorted(functions, key=lambda f: (f.address, f.size, f.name)))
+                functions.append(Symbol(address, s["st_size"], s.name))
+            elif s["st_info"]["type"] == "STT_OBJECT":
+                objects.append(Symbol(address, s["st_size"], s.name))
+    return symbols, _sorted(functions), _sorted(objects)
+
+
+def _sorted(found: list[Symbol]) -> _Sorted:
+    return tuple(sorted(found, key=lambda f: (f.address, f.size, f.name)))

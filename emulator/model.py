@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Self
 
+from emulator.blocks import BlockCount
 from emulator.cortex_m import CortexM, Measured
-from emulator.cycles import price
 from emulator.fault import Fault
 from emulator.memory import POISON
+from emulator.monitor import Events
+from emulator.timing.price import pricing
 from targets.errors import UsageError
 from targets.machine import Inference, ModelImage, StepCount
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatedInference(Inference):
+    """What only an emulator sees, per step: to be priced by any cycle model, and to be profiled."""
+
+    blocks: tuple[tuple[BlockCount, ...], ...] = ()
+    events: tuple[Mapping[int, Events], ...] = ()
 
 
 class EmulatedModel:
@@ -29,7 +40,7 @@ class EmulatedModel:
         """
         self._machine = machine
         self._image = image
-        self._cycles_model = cycles_model
+        self._pricing = pricing(cycles_model)
         self._context = 0
         self._arena = 0
 
@@ -41,13 +52,14 @@ class EmulatedModel:
             raise self._machine.fault(f"{self._image.name}_init returned {_signed(status)}")
         self._context = self._machine.address("app_ctx")
         self._arena = self._machine.address("app_arena")
+        self._machine.confine("app_ctx", "app_arena")
         return self
 
     def __exit__(self, *error: object) -> None:
         """Closes the machine."""
         self._machine.close()
 
-    def infer(self, inputs: tuple[bytes, ...]) -> Inference:
+    def infer(self, inputs: tuple[bytes, ...]) -> EmulatedInference:
         """Runs one inference on an arena that holds nothing of the last one."""
         machine, image = self._machine, self._image
         self._load(inputs)
@@ -55,11 +67,13 @@ class EmulatedModel:
         outputs = tuple(
             machine.read(self._call("output", i), size) for i, size in enumerate(image.outputs)
         )
-        return Inference(
+        return EmulatedInference(
             outputs,
             tuple(self._count(run) for run in runs) if machine.counts else (),
             max((run.stack for run in runs), default=0),
             len(machine.read(self._arena, image.arena_size).rstrip(bytes((POISON,)))),
+            tuple(run.blocks for run in runs) if machine.counts else (),
+            tuple(run.events for run in runs) if machine.counts else (),
         )
 
     def trace(self, inputs: tuple[bytes, ...]) -> Iterator[bytes]:
@@ -73,7 +87,7 @@ class EmulatedModel:
         sizes = tuple(len(data) for data in inputs)
         if sizes != self._image.inputs:
             raise UsageError(f"the model takes inputs of {self._image.inputs} bytes, not {sizes}")
-        self._machine.write(self._arena, bytes((POISON,)) * self._image.arena_size)
+        self._machine.poison(self._arena, self._image.arena_size)
         for i, data in enumerate(inputs):
             self._machine.write(self._call("input", i), data)
 
@@ -104,7 +118,8 @@ class EmulatedModel:
         return address
 
     def _count(self, run: Measured) -> StepCount:
-        return price(run.blocks, self._machine.read, self._cycles_model)
+        cost = self._pricing.run(run.blocks, self._machine.code)
+        return StepCount(cost.instructions, cost.cycles)
 
 
 def _signed(word: int) -> int:

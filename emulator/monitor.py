@@ -9,9 +9,6 @@ import ctypes
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import Any
 
 from unicorn import UC_HOOK_BLOCK, UC_HOOK_CODE, UC_HOOK_MEM_READ, UC_HOOK_MEM_WRITE, Uc, arm_const
 
@@ -22,7 +19,6 @@ from emulator.timing.instruction import encodings
 from targets.errors import ThumbnetError
 from targets.target import Target
 
-SOURCE = Path(__file__).with_name("access_monitor.c")
 _DEFINED, _ALLOWED = 1, 2
 _IDS = (arm_const.UC_ARM_REG_SP, arm_const.UC_ARM_REG_PC, arm_const.UC_ARM_REG_R0)
 # In the order of enum violation.
@@ -88,15 +84,18 @@ class Monitor:
         Raises:
             ThumbnetError: the C helper cannot be compiled or loaded here.
         """
-        library, add_hook, engine = _library(), native.hook_adder(uc), native.engine_functions(uc)
-        if library is None or add_hook is None or engine is None:
+        wanted = os.environ.get("THUMBNET_NO_NATIVE") != "1"
+        library, add_hook = native.monitor_library() if wanted else None, native.hook_adder(uc)
+        calls = [
+            native.engine_function(f"uc_{name}") for name in ("reg_read", "mem_read", "emu_stop")
+        ]
+        if library is None or add_hook is None or None in calls:
             raise ThumbnetError(
                 "the access monitor cannot be compiled here",
                 hint="install a C compiler or the ziglang package, or use --checks none",
             )
         self._library = library
-        handle, functions = engine
-        calls = (functions[name] for name in ("uc_reg_read", "uc_mem_read", "uc_emu_stop"))
+        handle = native.engine_handle(uc)
         ids = (ctypes.c_int * len(_IDS))(*_IDS)
         strict = not target.core.unaligned
         self._monitor = ctypes.c_void_p(library.monitor_new(handle, *calls, ids, strict))
@@ -183,33 +182,3 @@ def _divisions(image: Image) -> list[int]:
                 found.append(at)
             at += len(encoding)
     return found
-
-
-@cache
-def _library() -> Any | None:
-    if os.environ.get("THUMBNET_NO_NATIVE") == "1":
-        return None
-    path = native.compiled(SOURCE)
-    try:
-        return None if path is None else _declare(ctypes.CDLL(str(path)))
-    except OSError:  # not loadable
-        return None
-
-
-def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, u64, u32, i32 = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
-    signatures: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "new": (pointer, (pointer, pointer, pointer, pointer, pointer, i32)),
-        "free": (None, (pointer,)),
-        "add_ram": (i32, (pointer, u64, u64)),
-        "set_flash": (i32, (pointer, u64, u64, u32, u32, u32, u32)),
-        "set_stack": (None, (pointer, u64)),
-        "mark": (None, (pointer, u64, u64, i32, i32)),
-        "used": (ctypes.c_size_t, (pointer,)),
-        "take": (None, (pointer, pointer)),
-        "violation": (i32, (pointer, pointer)),
-    }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, f"monitor_{name}")
-        function.restype, function.argtypes = result, list(arguments)
-    return library

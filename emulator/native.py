@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import os
 import platform
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,17 +17,54 @@ from unicorn import Uc
 from targets.errors import ThumbnetError
 from targets.toolchain import build_host
 
-SOURCE = Path(__file__).with_name("block_counter.c")
+FOLDER = Path(__file__).parent
+
+_POINTER, _U64, _U32, _INT = ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int
+# Functions by library: (result, arguments).
+Signatures = Mapping[str, tuple[Any, tuple[Any, ...]]]
+_COUNTER: Signatures = {
+    "counter_new": (_POINTER, ()),
+    "counter_free": (None, (_POINTER,)),
+    "counter_limit": (None, (_POINTER, _U64, _POINTER)),
+    "counter_exhausted": (_INT, (_POINTER,)),
+    "counter_finish": (None, (_POINTER, _U64)),
+    "counter_used": (ctypes.c_size_t, (_POINTER,)),
+    "counter_take": (_INT, (_POINTER, _POINTER)),
+}
+_CLOCK: Signatures = {
+    "clock_new": (_POINTER, (_POINTER, _POINTER, _POINTER)),
+    "clock_free": (None, (_POINTER,)),
+    "clock_arrive": (None, (_POINTER, _U64)),
+}
+_MONITOR: Signatures = {
+    "monitor_new": (_POINTER, (*((_POINTER,) * 5), _INT)),
+    "monitor_free": (None, (_POINTER,)),
+    "monitor_add_ram": (_INT, (_POINTER, _U64, _U64)),
+    "monitor_set_flash": (_INT, (_POINTER, _U64, _U64, _U32, _U32, _U32, _U32)),
+    "monitor_set_stack": (None, (_POINTER, _U64)),
+    "monitor_mark": (None, (_POINTER, _U64, _U64, _INT, _INT)),
+    "monitor_used": (ctypes.c_size_t, (_POINTER,)),
+    "monitor_take": (None, (_POINTER, _POINTER)),
+    "monitor_violation": (_INT, (_POINTER, _POINTER)),
+}
 
 
 @cache
 def counter_library() -> Any | None:
-    """The counter's library, or None where it cannot be had: Python counts then."""
-    path = compiled(SOURCE)
-    try:
-        return None if path is None else _declare(ctypes.CDLL(str(path)))
-    except OSError:  # not loadable
-        return None
+    """Counts blocks; None where C cannot be had: Python counts then."""
+    return _library("block_counter", _COUNTER)
+
+
+@cache
+def clock_library() -> Any | None:
+    """Keeps the time of whole firmware; None as above: Python keeps it then."""
+    return _library("block_clock", _CLOCK)
+
+
+@cache
+def monitor_library() -> Any | None:
+    """Watches accesses; None as above."""
+    return _library("access_monitor", _MONITOR)
 
 
 def compiled(source: Path, options: tuple[str, ...] = ()) -> Path | None:
@@ -69,18 +107,31 @@ def hook_adder(uc: Uc) -> AddHook | None:
     return add
 
 
-def engine_functions(uc: Uc) -> tuple[int, dict[str, int]] | None:
-    """The engine's handle and the addresses of the functions that C code calls; None as above."""
+def engine_handle(uc: Uc) -> int | None:
+    """What C functions of Unicorn take as the engine; None in an unknown binding."""
+    handle = getattr(uc, "_uch", None)
+    return None if handle is None else handle.value
+
+
+def engine_function(name: str) -> int | None:
+    """Address of a C function of Unicorn; None in an unknown binding."""
     try:
         from unicorn.unicorn_py3.unicorn import uclib  # noqa: PLC0415
     except ImportError:
         return None
-    handle = getattr(uc, "_uch", None)
-    names = ("uc_reg_read", "uc_mem_read", "uc_emu_stop")
-    addresses = {name: ctypes.cast(getattr(uclib, name), ctypes.c_void_p).value for name in names}
-    if handle is None or None in addresses.values():
+    return ctypes.cast(getattr(uclib, name), ctypes.c_void_p).value
+
+
+def _library(stem: str, signatures: Signatures) -> Any | None:
+    path = compiled(FOLDER / f"{stem}.c")
+    try:
+        library = None if path is None else ctypes.CDLL(str(path))
+    except OSError:  # not loadable
         return None
-    return handle.value, {name: address or 0 for name, address in addresses.items()}
+    for name, (result, arguments) in signatures.items() if library else ():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, list(arguments)
+    return library
 
 
 def _cached(source: Path, options: tuple[str, ...]) -> Path:
@@ -90,15 +141,3 @@ def _cached(source: Path, options: tuple[str, ...]) -> Path:
     root = os.environ.get("XDG_CACHE_HOME")
     folder = Path(root) if root else Path.home() / ".cache"
     return folder / "thumbnet" / f"{source.stem}-{key}.so"
-
-
-def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    library.counter_new.restype = ctypes.c_void_p
-    library.counter_free.argtypes = [ctypes.c_void_p]
-    library.counter_free.restype = None
-    library.counter_finish.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
-    library.counter_finish.restype = None
-    library.counter_used.argtypes = [ctypes.c_void_p]
-    library.counter_used.restype = ctypes.c_size_t
-    library.counter_take.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    return library

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -22,6 +23,11 @@ class ThumbnetError(Exception):
         self.message = message
         self.hint = hint
         self.node = node
+
+    @property
+    def details(self) -> Mapping[str, object]:
+        """Facts for --json beyond the message, by key."""
+        return {}
 
 
 class UnsupportedModel(ThumbnetError):

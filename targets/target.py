@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, cast
 
-from targets import tables, timing
+from targets import family, tables, timing
 from targets.errors import UsageError
 from targets.timing import FlashTiming, Validation
 
@@ -37,7 +37,12 @@ _BOARD_KEYS: Mapping[str, type] = {
     "clock_hz": int,
     "regions": list,
 }
-_BOARD_OPTIONAL: Mapping[str, type] = {"flash_timing": dict, "validated": dict}
+_BOARD_OPTIONAL: Mapping[str, type] = {
+    "family": str,
+    "console": str,
+    "flash_timing": dict,
+    "validated": dict,
+}
 _REGION_KEYS: Mapping[str, type] = {"name": str, "kind": str, "base": int, "size": int}
 
 
@@ -82,6 +87,8 @@ class Target:
     core: Core
     clock_hz: int
     regions: tuple[Region, ...]
+    family: str = ""  # of peripherals (targets/family.py); empty: none are known
+    console: str = ""  # the UART that the board's host port is wired to; empty without a family
     flash_timing: FlashTiming | None = None  # None: no wait states are known
     validated: Validation | None = None  # None: predicted latencies were never checked on this part
 
@@ -145,13 +152,16 @@ def _target(path: Path) -> Target:
     table = tables.check(path, "", tables.read(path), _BOARD_KEYS, _BOARD_OPTIONAL)
     core = str(table["core"])
     if core not in cores():
-        raise UsageError(f"{path}: unknown core '{core}'", hint=tables.closest(core, tuple(cores())))
+        raise UsageError(
+            f"{path}: unknown core '{core}'", hint=tables.closest(core, tuple(cores()))
+        )
     clock_hz = cast(int, table["clock_hz"])
     if clock_hz <= 0:
         raise UsageError(f"{path}: 'clock_hz' must be positive")
     listed = enumerate(cast(list[object], table["regions"]))
     regions = tuple(_region(path, f"regions[{i}].", region) for i, region in listed)
     _check_memory(path, regions)
+    known_family, console = _peripherals(path, table)
     flash, checked = table.get("flash_timing"), table.get("validated")
     return Target(
         name=path.stem,
@@ -159,9 +169,28 @@ def _target(path: Path) -> Target:
         core=cores()[core],
         clock_hz=clock_hz,
         regions=regions,
+        family=known_family,
+        console=console,
         flash_timing=None if flash is None else timing.flash_timing(path, flash),
         validated=None if checked is None else timing.validation(path, checked),
     )
+
+
+def _peripherals(path: Path, table: tables.Table) -> tuple[str, str]:
+    """The family and the console of a board: both or neither."""
+    if ("family" in table) != ("console" in table):
+        raise UsageError(f"{path}: 'family' and 'console' go together")
+    if "family" not in table:
+        return "", ""
+    name, console = str(table["family"]), str(table["console"])
+    if name not in family.names():
+        hint = tables.closest(name, family.names())
+        raise UsageError(f"{path}: unknown family '{name}'", hint=hint)
+    uarts = tuple(uart.name for uart in family.load(name).uarts)
+    if console not in uarts:
+        hint = tables.closest(console, uarts)
+        raise UsageError(f"{path}: family '{name}' has no UART '{console}'", hint=hint)
+    return name, console
 
 
 def _region(path: Path, where: str, table: object) -> Region:

@@ -1,4 +1,4 @@
-"""What a board's memory costs in cycles, and how far the emulator's prediction of it was checked on silicon."""
+"""What a board's memory costs in cycles, and how far predictions for it were checked on silicon."""
 
 from __future__ import annotations
 
@@ -78,12 +78,13 @@ class Validation:
 def flash_timing(path: Path, table: object) -> FlashTiming:
     """The [flash_timing] table of a board."""
     fields = dict(tables.check(path, "flash_timing.", table, _FLASH_KEYS, _FLASH_OPTIONAL))
-    limits = tables.integers(path, "flash_timing.", {"clock_limits_hz": [], **fields}, "clock_limits_hz")
+    limits = tables.integers(
+        path, "flash_timing.", {"clock_limits_hz": [], **fields}, "clock_limits_hz"
+    )
     fields["clock_limits_hz"] = limits
     timing = FlashTiming(**fields)  # type: ignore[arg-type]  # checked above
-    for key in ("sector", "line"):
-        value = cast(int, fields[key])
-        if value < 1 or value & (value - 1):
+    for key, size in (("sector", timing.sector), ("line", timing.line)):
+        if size < 1 or size & (size - 1):
             raise UsageError(f"{path}: 'flash_timing.{key}' must be a power of two")
     if not timing.sector <= timing.line <= min(MAX_LINE, 64 * timing.sector):
         raise UsageError(f"{path}: 'flash_timing.line' must be one to 64 sectors")

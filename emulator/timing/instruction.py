@@ -170,7 +170,9 @@ def _instruction(found: CsInsn) -> Instruction:
         index = found.reg_name(memory.index) if memory.index else ""
     elif kind in _MULTIPLE:
         base = "sp" if mnemonic.lstrip("v") in ("push", "pop") else registers.pop(0)
-    writeback = bool(found.writeback) or (kind in _MULTIPLE and mnemonic.lstrip("v") in ("push", "pop"))
+    writeback = bool(found.writeback) or (
+        kind in _MULTIPLE and mnemonic.lstrip("v") in ("push", "pop")
+    )
     reads, writes = _roles(mnemonic, kind, registers, len(found.operands))
     return Instruction(
         mnemonic,

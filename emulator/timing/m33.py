@@ -33,7 +33,9 @@ def _block(instructions: tuple[Instruction, ...], address: int) -> BlockCost:
     costs: list[float] = []
     before: Instruction | None = None
     for instruction in instructions:
-        start = max([cycle, *(_needed(instruction, ready[r]) for r in instruction.reads if r in ready)])
+        start = max(
+            [cycle, *(_needed(instruction, ready[r]) for r in instruction.reads if r in ready)]
+        )
         issue = 0 if before is not None and _joins(before, instruction) else _issue(instruction)
         costs.append(start + issue - cycle)
         late = _is_late(instruction)

@@ -94,13 +94,12 @@ class _Scoreboard:
         value = self.ready.get(register)
         if value is None:
             return 0
-        kind, late = instruction.kind, value.source != "early"
-        if register in instruction.address:
-            return value.cycle + late  # addresses are needed a stage before values
+        kind = instruction.kind
+        # Addresses, and what is shifted first, are needed a stage before values; stored data a stage after.
+        if register in instruction.address or _reads_early(instruction):
+            return value.cycle + (value.source != "early")
         if kind == "store":
-            return value.cycle - 1 - (value.source == "load")  # and stored data a stage after
-        if _is_shifted(instruction) or instruction.mnemonic.startswith(_EARLY):
-            return value.cycle + late
+            return value.cycle - 1 - (value.source == "load")
         if kind in _MULTIPLIES and value.source == "load":
             return value.cycle + 1
         if kind in _ACCUMULATES and value.source == "multiplier":
@@ -135,6 +134,10 @@ def _units(instruction: Instruction) -> frozenset[Unit]:
 def _is_shifted(instruction: Instruction) -> bool:
     """An addition or the like that shifts an operand first; the rotation of SXTB16 is free."""
     return instruction.kind == "alu" and instruction.shifted and not _is_simd(instruction)
+
+
+def _reads_early(instruction: Instruction) -> bool:
+    return _is_shifted(instruction) or instruction.mnemonic.startswith(_EARLY)
 
 
 def _is_simd(instruction: Instruction) -> bool:

@@ -34,4 +34,6 @@ def _cost(instruction: Instruction, after_access: bool) -> int:
     return _CYCLES.get(instruction.kind, 1)
 
 
-M4_SIMPLE = CycleModel(_block, taken=2, description="Cortex-M4 without wait states, for comparisons")
+M4_SIMPLE = CycleModel(
+    _block, taken=2, description="Cortex-M4 without wait states, for comparisons"
+)

@@ -8,7 +8,7 @@ from unicorn import UC_HOOK_CODE
 from emulator import native
 from emulator.blocks import BlockCount
 from emulator.cortex_m import CortexM
-from emulator.cycles import price
+from emulator.timing.price import pricing
 from targets import load
 from tests.emulator.conftest import Boot
 from tests.emulator.fake_model import Build
@@ -52,11 +52,11 @@ def test_instructions_equal_those_hooked_one_by_one(build: Build, function: str)
 
     machine._uc.hook_add(UC_HOOK_CODE, count_one)
     run = machine.measure(function, 7)
-    assert price(run.blocks, machine.read).instructions == seen[0]
+    assert pricing("m4-simple").run(run.blocks, machine.code).instructions == seen[0]
 
 
 def test_loop_costs_what_the_model_says(boot: Boot) -> None:
     machine = boot(count=True)
-    total = price(machine.measure("probe_loop", 10).blocks, machine.read)
+    total = pricing("m4-simple").run(machine.measure("probe_loop", 10).blocks, machine.code)
     assert total.instructions == 2 + 2 * 10 + 1
     assert total.cycles == total.instructions + 2 * (9 + 1)  # nine jumps back, one return

@@ -69,7 +69,7 @@ def test_a_failing_step_is_named(build: Build) -> None:
         pytest.raises(Fault, match="step 2: kws_run_step returned -4") as caught,
     ):
         model.infer((X,))
-    assert caught.value.step == 2
+    assert caught.value.report.step == 2
 
 
 def test_sizes_leave_out_the_board(build: Build) -> None:

@@ -10,6 +10,7 @@ uint32_t probe_read(const volatile uint32_t *at);
 void probe_jump(void (*to)(void));
 void probe_undefined(void);
 void probe_endless(void);
+void probe_float(void);
 void probe_sleep(void);
 void probe_breakpoint(void);
 uint32_t probe_recurse(uint32_t depth);
@@ -73,6 +74,12 @@ void probe_jump(void (*to)(void))
 void probe_undefined(void)
 {
     __asm__ volatile(".short 0xde00");
+}
+
+/* vmov.f32 s0, s0 */
+void probe_float(void)
+{
+    __asm__ volatile(".short 0xeeb0, 0x0a40");
 }
 
 void probe_endless(void)
@@ -140,6 +147,7 @@ void keep_probes(void)
     kept = (void *)(uintptr_t)probe_jump;
     kept = (void *)(uintptr_t)probe_undefined;
     kept = (void *)(uintptr_t)probe_endless;
+    kept = (void *)(uintptr_t)probe_float;
     kept = (void *)(uintptr_t)probe_sleep;
     kept = (void *)(uintptr_t)probe_spoil;
     kept = (void *)(uintptr_t)probe_breakpoint;

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from emulator.blocks import BlockCount
-from emulator.cycles import decode, price
+from emulator.timing.instruction import decode
+from emulator.timing.price import pricing
 from targets.errors import UsageError
 
 LDR = "0868"  # ldr r0, [r1]
@@ -52,7 +53,8 @@ SEQUENCES = {
 
 def cost(code: str, executions: int = 1, taken: int = 0) -> tuple[int, int]:
     block = BlockCount(0, len(bytes.fromhex(code)), executions, taken)
-    total = price((block,), lambda address, size: bytes.fromhex(code)[address : address + size])
+    model = pricing("m4-simple")
+    total = model.run((block,), lambda address, size: bytes.fromhex(code)[address : address + size])
     return total.instructions, total.cycles
 
 
@@ -72,4 +74,4 @@ def test_taken_exits_cost_two() -> None:
 
 def test_unknown_model() -> None:
     with pytest.raises(UsageError, match="m9"):
-        price((), lambda address, size: b"", "m9")
+        pricing("m9")

@@ -1,0 +1,165 @@
+"""Serial ports: what the host sends waits in a queue, what the firmware sends is sunk at once.
+
+Transmission takes no time and reception never overruns: the next byte arrives when the last was read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from emulator.bus import Bus
+from emulator.interrupts import Interrupts
+from targets import family
+
+
+class Port:
+    """A serial port's two directions, apart from any register layout."""
+
+    def __init__(self) -> None:
+        """Silent."""
+        self._waiting: deque[int] = deque()
+        self.on_transmit: Callable[[int], None] = lambda byte: None
+        self.on_change: Callable[[], None] = lambda: None  # its interrupt may be due
+
+    @property
+    def has_input(self) -> bool:
+        """Whether a byte waits to be read by the firmware."""
+        return bool(self._waiting)
+
+    def send(self, data: bytes) -> None:
+        """Queues bytes for the firmware."""
+        self._waiting.extend(data)
+
+    def next(self) -> int:
+        """Takes the next byte; 0 when there is none."""
+        return self._waiting.popleft() if self._waiting else 0
+
+    def first(self) -> int:
+        """The next byte, left where it is."""
+        return self._waiting[0] if self._waiting else 0
+
+
+class Stm32Uart:
+    """USART and LPUART of STM32: "v1" (F1, F2, F4, L1) has SR and DR, "v2" ISR, ICR, RDR and TDR.
+
+    The bits of status and interrupt enables are the same; only the places of the registers differ.
+    """
+
+    _RXNE, _TC, _TXE = (
+        1 << 5,
+        1 << 6,
+        1 << 7,
+    )  # in SR or ISR; the same bits of CR1 enable interrupts
+    _TE, _RE = 1 << 3, 1 << 2  # in CR1
+
+    def __init__(self, port: Port, v2: bool) -> None:
+        """Disabled."""
+        self._port = port
+        self._v2 = v2
+        self._control, self._status = (0x00, 0x1C) if v2 else (0x0C, 0x00)
+        self._receive, self._transmit = (0x24, 0x28) if v2 else (0x04, 0x04)
+        self._words: dict[int, int] = {}
+
+    def line(self) -> bool:
+        """Whether it asks for an interrupt."""
+        enabled = self._words.get(self._control, 0) & (self._RXNE | self._TC | self._TXE)
+        return bool(enabled & self._flags())
+
+    def peek(self, offset: int) -> int:
+        """Reads a register without effects."""
+        if offset == self._status:
+            return self._flags()
+        if offset == self._receive:
+            return self._port.first()
+        return self._words.get(offset, 0)
+
+    def read(self, offset: int) -> int:
+        """Reads a register; the receive register gives the next byte."""
+        return self._port.next() if offset == self._receive else self.peek(offset)
+
+    def write(self, offset: int, value: int) -> None:
+        """Writes a register; the transmit register sends."""
+        if offset == self._transmit:
+            self._port.on_transmit(value & 0xFF)
+        elif offset not in (self._status, self._receive):
+            self._words[offset] = value
+        self._port.on_change()
+
+    def _flags(self) -> int:
+        control = self._words.get(self._control, 0)
+        flags = self._TXE | self._TC
+        if self._port.has_input and control & self._RE:
+            flags |= self._RXNE
+        if self._v2:  # TEACK, REACK: a direction is on once it was switched on
+            flags |= (control & self._TE) << 18 | (control & self._RE) << 20
+        return flags
+
+
+class CmsdkUart:
+    """The UART of Arm's Cortex-M System Design Kit."""
+
+    _TRANSMIT, _RECEIVE = 1, 2  # bits of INTSTATUS; two places to the left in CTRL they enable
+
+    def __init__(self, port: Port) -> None:
+        """Disabled."""
+        self._port = port
+        self._sent = False  # the transmit interrupt stays until cleared
+        self._words: dict[int, int] = {}
+
+    def receive_line(self) -> bool:
+        """Whether it asks for its receive interrupt."""
+        return bool(self._status() & self._RECEIVE)
+
+    def transmit_line(self) -> bool:
+        """Whether it asks for its transmit interrupt."""
+        return bool(self._status() & self._TRANSMIT)
+
+    def peek(self, offset: int) -> int:
+        """Reads a register without effects."""
+        if offset == 0x0:
+            return self._port.first()
+        if offset == 0x4:
+            return 2 if self._receives() else 0
+        if offset == 0xC:
+            return self._status()
+        return self._words.get(offset, 0)
+
+    def read(self, offset: int) -> int:
+        """Reads a register; DATA gives the next byte."""
+        return self._port.next() if offset == 0x0 else self.peek(offset)
+
+    def write(self, offset: int, value: int) -> None:
+        """Writes a register; DATA sends."""
+        if offset == 0x0:
+            self._sent = True
+            self._port.on_transmit(value & 0xFF)
+        elif offset == 0xC:
+            self._sent = self._sent and not value & self._TRANSMIT
+        else:
+            self._words[offset] = value
+        self._port.on_change()
+
+    def _receives(self) -> bool:
+        return self._port.has_input and bool(self._words.get(0x8, 0) & 2)
+
+    def _status(self) -> int:
+        happened = (self._TRANSMIT if self._sent else 0) | (self._RECEIVE * self._receives())
+        return happened & self._words.get(0x8, 0) >> 2
+
+
+def attach(uarts: tuple[family.Uart, ...], bus: Bus, interrupts: Interrupts) -> Mapping[str, Port]:
+    """Puts serial ports on a bus and wires their interrupts; returns them by name."""
+    ports = {}
+    for uart in uarts:
+        port = ports[uart.name] = Port()
+        if uart.kind == "cmsdk":
+            cmsdk = CmsdkUart(port)
+            bus.attach(uart.base, 0x14, cmsdk)
+            interrupts.connect(uart.irq, cmsdk.receive_line)
+            interrupts.connect(uart.transmit_irq, cmsdk.transmit_line)
+        else:
+            device = Stm32Uart(port, v2=uart.kind == "stm32-v2")
+            bus.attach(uart.base, 0x30, device)
+            interrupts.connect(uart.irq, device.line)
+    return ports
