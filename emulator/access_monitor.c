@@ -6,7 +6,7 @@
 
 enum { READ = 16, WRITE = 17 }; /* uc_mem_type */
 enum { DEFINED = 1, ALLOWED = 2 }; /* of a byte of RAM */
-enum { REGIONS = 8, UNALIGNED_COST = 1 };
+enum { REGIONS = 8, IT_STATE = 0x0600FC00 };
 
 /* monitor.py names them by these numbers. */
 enum violation {
@@ -21,6 +21,7 @@ enum violation {
 };
 
 typedef int (*reg_read_t)(void *engine, int id, void *value);
+typedef int (*reg_write_t)(void *engine, int id, const void *value);
 typedef int (*mem_read_t)(void *engine, uint64_t address, void *bytes, uint64_t size);
 typedef int (*stop_t)(void *engine);
 
@@ -63,11 +64,13 @@ struct flash {
 struct monitor {
     void *engine;
     reg_read_t reg_read;
+    reg_write_t reg_write;
     mem_read_t mem_read;
     stop_t stop;
     int sp;
     int pc;
     int r0;
+    int epsr;
     int strict; /* the core faults on any unaligned access */
     uint64_t stack_limit;
     struct ram ram[REGIONS];
@@ -296,6 +299,19 @@ static int may_be_unaligned(struct monitor *m)
              || high == 0xED);
 }
 
+/* Unicorn sets the state of IT before it calls a hook of an access, and leaves it set: outside of the IT
+ * block the code that comes next would run on its condition. Translated code knows the state by itself. */
+static void leave_it(struct monitor *m)
+{
+    uint32_t epsr = 0;
+
+    m->reg_read(m->engine, m->epsr, &epsr);
+    if ((epsr & IT_STATE) != 0) {
+        epsr &= ~(uint32_t)IT_STATE;
+        m->reg_write(m->engine, m->epsr, &epsr);
+    }
+}
+
 void monitor_access(void *uc, int type, uint64_t address, int size, int64_t value, void *user)
 {
     struct monitor *m = user;
@@ -303,6 +319,7 @@ void monitor_access(void *uc, int type, uint64_t address, int size, int64_t valu
 
     (void)uc;
     (void)value;
+    leave_it(m);
     if (m->current == NULL) {
         return;
     }
@@ -311,7 +328,7 @@ void monitor_access(void *uc, int type, uint64_t address, int size, int64_t valu
             violate(m, UNALIGNED_ACCESS, address, (uint64_t)size);
             return;
         }
-        m->current->unaligned += UNALIGNED_COST;
+        m->current->unaligned += 1;
     }
     ram = ram_of(m, address);
     if (ram != NULL) {
@@ -394,9 +411,10 @@ void monitor_free(struct monitor *m)
     }
 }
 
-/* ids: of sp, pc, r0. */
+/* ids: of sp, pc, r0, epsr. */
 struct monitor *monitor_new(
-    void *engine, reg_read_t reg_read, mem_read_t mem_read, stop_t stop, const int ids[3], int strict)
+    void *engine, reg_read_t reg_read, reg_write_t reg_write, mem_read_t mem_read, stop_t stop,
+    const int ids[4], int strict)
 {
     struct monitor *m = calloc(1, sizeof *m);
 
@@ -406,11 +424,13 @@ struct monitor *monitor_new(
     }
     m->engine = engine;
     m->reg_read = reg_read;
+    m->reg_write = reg_write;
     m->mem_read = mem_read;
     m->stop = stop;
     m->sp = ids[0];
     m->pc = ids[1];
     m->r0 = ids[2];
+    m->epsr = ids[3];
     m->strict = strict;
     m->last_fetch = m->last_data = UINT64_MAX - 1;
     return m;

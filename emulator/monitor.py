@@ -20,7 +20,7 @@ from targets.errors import ThumbnetError
 from targets.target import Target
 
 _DEFINED, _ALLOWED = 1, 2
-_IDS = (arm_const.UC_ARM_REG_SP, arm_const.UC_ARM_REG_PC, arm_const.UC_ARM_REG_R0)
+_IDS = tuple(getattr(arm_const, f"UC_ARM_REG_{name}") for name in ("SP", "PC", "R0", "EPSR"))
 # In the order of enum violation.
 _REASONS = (
     "",
@@ -87,7 +87,8 @@ class Monitor:
         wanted = os.environ.get("THUMBNET_NO_NATIVE") != "1"
         library, add_hook = native.monitor_library() if wanted else None, native.hook_adder(uc)
         calls = [
-            native.engine_function(f"uc_{name}") for name in ("reg_read", "mem_read", "emu_stop")
+            native.engine_function(f"uc_{name}")
+            for name in ("reg_read", "reg_write", "mem_read", "emu_stop")
         ]
         if library is None or add_hook is None or None in calls:
             raise ThumbnetError(

@@ -37,7 +37,7 @@ _CLOCK: Signatures = {
     "clock_arrive": (None, (_POINTER, _U64)),
 }
 _MONITOR: Signatures = {
-    "monitor_new": (_POINTER, (*((_POINTER,) * 5), _INT)),
+    "monitor_new": (_POINTER, (*((_POINTER,) * 6), _INT)),
     "monitor_free": (None, (_POINTER,)),
     "monitor_add_ram": (_INT, (_POINTER, _U64, _U64)),
     "monitor_set_flash": (_INT, (_POINTER, _U64, _U64, _U32, _U32, _U32, _U32)),
