@@ -10,7 +10,7 @@ from typing import Self
 import unicorn
 from unicorn import Uc, UcError
 
-from emulator import elf, engine, isa, memory, postmortem
+from emulator import elf, isa, memory, postmortem, unicorn_core
 from emulator.blocks import BlockCount, BlockCounter, block_counter
 from emulator.bus import Bus
 from emulator.exceptions import uses_floats
@@ -72,7 +72,7 @@ class CortexM:
         self._timeout_us = max(1, round(timeout_s * 1e6))
         self._limit = instruction_limit
         self._target = target
-        self._uc = engine.make(target)
+        self._uc = unicorn_core.make(target)
         memory.map_memory(self._uc, target)
         memory.load(self._uc, target, self._image)
         self._bus = Bus(self._uc)
@@ -207,7 +207,7 @@ class CortexM:
         return self._fault_at(self._get("pc"), reason, address, symbol)
 
     def _fault_at(self, pc: int, reason: str, address: int | None, symbol: str = "") -> Fault:
-        registers = {name: self._get(name) for name in engine.REGISTERS} | {"pc": pc}
+        registers = {name: self._get(name) for name in unicorn_core.REGISTERS} | {"pc": pc}
         caller = registers["lr"] - 2
         name = symbol or self.function_at(pc) or self.function_at(caller)
         in_ram = address is not None and self._target.ram.base <= address < self._target.ram.end
@@ -243,7 +243,7 @@ class CortexM:
             self._uc.emu_start(start | 1, stop, timeout=self._timeout_us)
         except UcError as error:
             self._raise_violation()
-            raise self.fault(*(self._refused or (engine.named(error), None))) from error
+            raise self.fault(*(self._refused or (unicorn_core.named(error), None))) from error
         self._raise_violation()
         if self._refused:
             raise self.fault(*self._refused)
@@ -285,18 +285,18 @@ class CortexM:
     def _on_invalid_access(
         self, uc: Uc, access: int, address: int, size: int, value: int, user: object
     ) -> bool:
-        self._refused = (engine.ACCESSES.get(access, "invalid access"), address)
+        self._refused = (unicorn_core.ACCESSES.get(access, "invalid access"), address)
         return False
 
     def _on_exception(self, uc: Uc, number: int, user: object) -> None:
-        self._refused = (engine.EXCEPTIONS.get(number, f"exception {number}"), None)
+        self._refused = (unicorn_core.EXCEPTIONS.get(number, f"exception {number}"), None)
         uc.emu_stop()
 
     def _get(self, register: str) -> int:
-        return int(self._uc.reg_read(engine.REGISTERS[register]))
+        return int(self._uc.reg_read(unicorn_core.REGISTERS[register]))
 
     def _set(self, register: str, value: int) -> None:
-        self._uc.reg_write(engine.REGISTERS[register], value)
+        self._uc.reg_write(unicorn_core.REGISTERS[register], value)
 
 
 class _FloatSwitch:

@@ -9,7 +9,7 @@ from typing import Literal, Self
 import unicorn
 from unicorn import UcError, arm_const
 
-from emulator import elf, engine, exceptions, memory, peripherals, uart
+from emulator import elf, exceptions, memory, peripherals, uart, unicorn_core
 from emulator.blocks import BlockCount, BlockCounter, block_counter
 from emulator.bus import Bus
 from emulator.clock import NEVER, Watch, block_clock
@@ -57,7 +57,7 @@ class Firmware:
         self._target = target
         self._family = family.load(target.family)
         self._image = _image(image, target)
-        self._uc = engine.make(target)
+        self._uc = unicorn_core.make(target)
         memory.map_regions(self._uc, target)
         memory.load(self._uc, target, self._image)
         for alias in self._family.aliases:
@@ -201,7 +201,7 @@ class Firmware:
 
     def fault(self, reason: str, address: int | None = None) -> Fault:
         """A Fault with this reason, where the machine stands."""
-        registers = {n: int(self._uc.reg_read(r)) for n, r in engine.REGISTERS.items()}
+        registers = {n: int(self._uc.reg_read(r)) for n, r in unicorn_core.REGISTERS.items()}
         pc, caller = registers["pc"], registers["lr"] - 2
         symbol = self._image.function_at(pc) or self._image.function_at(caller)
         return Fault(Report(reason, pc, address, symbol=symbol, registers=registers))
@@ -298,7 +298,7 @@ class Firmware:
         elif self._event == _BREAKPOINT:
             self._breakpoint()
         elif self._event is not None:
-            known = engine.EXCEPTIONS.get(self._event, f"exception {self._event}")
+            known = unicorn_core.EXCEPTIONS.get(self._event, f"exception {self._event}")
             raise self.fault(known, self._refused[1] if self._refused else None)
         elif error is not None:
             self._after_error(error)
@@ -312,7 +312,7 @@ class Firmware:
             if hint in (_WFE, _YIELD):
                 self._asleep = hint == _WFE
                 return
-        reason, address = self._refused or (engine.named(error), None)
+        reason, address = self._refused or (unicorn_core.named(error), None)
         raise self.fault(reason, address) from error
 
     def _supervisor_call(self) -> None:
@@ -357,7 +357,7 @@ class Firmware:
     def _on_invalid_access(
         self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, user: object
     ) -> bool:
-        self._refused = (engine.ACCESSES.get(access, "invalid access"), address)
+        self._refused = (unicorn_core.ACCESSES.get(access, "invalid access"), address)
         return False
 
     def _on_exception(self, uc: unicorn.Uc, number: int, user: object) -> None:

@@ -30,7 +30,7 @@ ZIG = (sys.executable, "-m", "ziglang", "cc")
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 _COMPILE = (
-    *("-std=c99", "-O2", "-g0", *WARNINGS),
+    *("-std=c99", "-O2", "-g", *WARNINGS),
     *("-ffunction-sections", "-fdata-sections", "-fno-common", "-fomit-frame-pointer"),
     *("-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-fno-stack-protector"),
 )
@@ -100,13 +100,15 @@ def build_firmware(
     cpu = toolchain.cpu_flags(target)
     mode = _GCC_COMPILE if toolchain.kind == "gcc" else _ZIG_COMPILE
     with _scratch(output) as folder:
-        # Copied, so that no path of this machine reaches the compiler, and thus none the image.
+        # Copied, and its path mapped away, so that no path of this machine reaches the image.
         work = folder / "work"
         shutil.copytree(project, work, ignore=_other_than_sources)
         objects = tuple(f"{stem}.o" for stem in stems)
 
         def compile_one(source: str, built: str) -> None:
-            _run((*toolchain.command, *cpu, *_COMPILE, *mode, "-c", source, "-o", built), work)
+            unmapped = f"-ffile-prefix-map={work.resolve()}=."
+            options = (*cpu, *_COMPILE, *mode, unmapped)
+            _run((*toolchain.command, *options, "-c", source, "-o", built), work)
 
         with ThreadPoolExecutor(JOBS) as pool:
             list(pool.map(compile_one, sources, objects))
