@@ -26,8 +26,8 @@ _REGISTERS = {
     "lr": arm_const.UC_ARM_REG_LR,
     "pc": arm_const.UC_ARM_REG_PC,
 }
-_ARGUMENTS = ("r0", "r1", "r2", "r3")
-_PRESERVED = {f"r{i}": 0xC0DE_0000 + i for i in range(4, 12)}  # a callee must keep them
+ARGUMENTS = ("r0", "r1", "r2", "r3")
+PRESERVED = {f"r{i}": 0xC0DE_0000 + i for i in range(4, 12)}  # a callee must keep them
 _ACCESSES = {
     unicorn.UC_MEM_READ_UNMAPPED: "read of unmapped memory",
     unicorn.UC_MEM_WRITE_UNMAPPED: "write to unmapped memory",
@@ -121,12 +121,12 @@ class CortexM:
 
     def call(self, function: str, *arguments: int) -> int:
         """Calls a C function of at most four words, and returns its first result word."""
-        if len(arguments) > len(_ARGUMENTS):
+        if len(arguments) > len(ARGUMENTS):
             raise ValueError(f"{function}: arguments on the stack are not supported")
-        for name, value in zip(_ARGUMENTS, arguments, strict=False):
+        for name, value in zip(ARGUMENTS, arguments, strict=False):
             self._set(name, value & 0xFFFF_FFFF)
         self._set("lr", GATE | 1)
-        preserved = {**_PRESERVED, "sp": self._get("sp")}
+        preserved = {**PRESERVED, "sp": self._get("sp")}
         for name, value in preserved.items():
             self._set(name, value)
         self._execute(self.address(function) | 1, GATE)
@@ -137,7 +137,7 @@ class CortexM:
 
     def measure(self, function: str, *arguments: int) -> Measured:
         """Calls a function, and reports its stack and, when the machine counts, its blocks."""
-        gauge = StackGauge(self._uc, self._stack_limit, self._get("sp"))
+        gauge = StackGauge(self, self._stack_limit, self._get("sp"))
         gauge.paint()
         if self._counter:
             self._counter.take()

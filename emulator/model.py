@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Self
 
-from emulator.cortex_m import CortexM, Measured
+from emulator.cortex_m import Measured
 from emulator.cycles import price
+from emulator.engine import Engine
 from emulator.fault import Fault
 from emulator.memory import POISON
 from targets.errors import UsageError
@@ -17,7 +18,7 @@ class EmulatedModel:
     """The emulator's `Machine`. The image must hold what templates/board/main.c.j2 makes."""
 
     def __init__(
-        self, machine: CortexM, image: ModelImage, cycles_model: str = "m4-simple"
+        self, machine: Engine, image: ModelImage, cycles_model: str = "m4-simple"
     ) -> None:
         """Takes over a machine that has not been booted.
 
@@ -35,12 +36,11 @@ class EmulatedModel:
 
     def __enter__(self) -> Self:
         """Boots the firmware."""
-        self._machine.boot()
-        status = self._machine.read_word(self._machine.address("app_status"))
-        if status:
-            raise self._machine.fault(f"{self._image.name}_init returned {_signed(status)}")
-        self._context = self._machine.address("app_ctx")
-        self._arena = self._machine.address("app_arena")
+        try:
+            self._boot()
+        except BaseException:  # no __exit__ follows: nothing may be left running
+            self._machine.close()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -68,6 +68,14 @@ class EmulatedModel:
         for step in range(self._image.steps):
             self._machine.call(f"{self._image.name}_run_step", self._context, step)
             yield self._machine.read(self._arena, self._image.arena_size)
+
+    def _boot(self) -> None:
+        self._machine.boot()
+        status = self._machine.read_word(self._machine.address("app_status"))
+        if status:
+            raise self._machine.fault(f"{self._image.name}_init returned {_signed(status)}")
+        self._context = self._machine.address("app_ctx")
+        self._arena = self._machine.address("app_arena")
 
     def _load(self, inputs: tuple[bytes, ...]) -> None:
         sizes = tuple(len(data) for data in inputs)

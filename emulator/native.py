@@ -1,4 +1,4 @@
-"""Compiles the block counter once per user, and hooks it into Unicorn without a Python callback."""
+"""Compiles counters in C once per user, and hooks the block counter into Unicorn without a callback."""
 
 from __future__ import annotations
 
@@ -23,13 +23,22 @@ SOURCE = Path(__file__).with_name("block_counter.c")
 @cache
 def counter_library() -> Any | None:
     """The counter's library, or None where it cannot be had: Python counts then."""
+    path = compiled(SOURCE)
     try:
-        path = _cached()
-        if not path.exists():
-            build_host(SOURCE.parent, (SOURCE.name,), path)
-        return _declare(ctypes.CDLL(str(path)))
-    except (OSError, RuntimeError, ThumbnetError):  # no compiler, no home, no room, not loadable
+        return None if path is None else _declare(ctypes.CDLL(str(path)))
+    except OSError:  # not loadable
         return None
+
+
+def compiled(source: Path, options: tuple[str, ...] = ()) -> Path | None:
+    """A library made of a C file, from the user's cache if it lies there; None if it cannot be made."""
+    try:
+        path = _cached(source, options)
+        if not path.exists():
+            build_host(source.parent, (source.name,), path, options)
+    except (OSError, RuntimeError, ThumbnetError):  # no compiler, no home, no room
+        return None
+    return path
 
 
 def hook_adder(uc: Uc) -> Callable[[int, Any, Any], None] | None:
@@ -53,13 +62,13 @@ def hook_adder(uc: Uc) -> Callable[[int, Any, Any], None] | None:
     return add
 
 
-def _cached() -> Path:
+def _cached(source: Path, options: tuple[str, ...]) -> Path:
     """Where the library lies: named by all that it depends on, so that it is never stale."""
-    versions = f"{unicorn.__version__} {platform.system()} {platform.machine()}"
-    key = hashlib.sha256(SOURCE.read_bytes() + versions.encode()).hexdigest()[:16]
+    depends = (unicorn.__version__, platform.system(), platform.machine(), *options)
+    key = hashlib.sha256(source.read_bytes() + " ".join(depends).encode()).hexdigest()[:16]
     root = os.environ.get("XDG_CACHE_HOME")
     folder = Path(root) if root else Path.home() / ".cache"
-    return folder / "thumbnet" / f"block_counter-{key}.so"
+    return folder / "thumbnet" / f"{source.stem}-{key}.so"
 
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:

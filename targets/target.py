@@ -37,6 +37,7 @@ _BOARD_KEYS: Mapping[str, type] = {
     "clock_hz": int,
     "regions": list,
 }
+_OPTIONAL_BOARD_KEYS: Mapping[str, type] = {"qemu": str}
 _REGION_KEYS: Mapping[str, type] = {"name": str, "kind": str, "base": int, "size": int}
 _TYPE_NAMES = {str: "a string", int: "an integer", bool: "true or false", list: "a list"}
 
@@ -81,6 +82,7 @@ class Target:
     core: Core
     clock_hz: int
     regions: tuple[Region, ...]
+    qemu: str = ""  # machine of qemu-system-arm with this core and memory; empty: none is known
 
     @property
     def flash(self) -> Region:
@@ -144,17 +146,24 @@ def _read(path: Path) -> Table:
         raise UsageError(f"{path}: {error}") from error
 
 
-def _check(path: Path, where: str, table: object, keys: Mapping[str, type]) -> Table:
-    """The table itself, when it has exactly these keys with these types."""
+def _check(
+    path: Path,
+    where: str,
+    table: object,
+    keys: Mapping[str, type],
+    optional: Mapping[str, type] | None = None,
+) -> Table:
+    """The table itself, when it has all these keys and at most the optional ones, with these types."""
     if not isinstance(table, dict):
         raise UsageError(f"{path}: {where or 'file'} must be a table")
+    known = {**keys, **(optional or {})}
     for key in table:
-        if key not in keys:
-            raise UsageError(f"{path}: unknown key '{where}{key}'", hint=_known(key, tuple(keys)))
-    for key, kind in keys.items():
-        if key not in table:
+        if key not in known:
+            raise UsageError(f"{path}: unknown key '{where}{key}'", hint=_known(key, tuple(known)))
+    for key, kind in known.items():
+        if key not in table and key in keys:
             raise UsageError(f"{path}: missing key '{where}{key}'")
-        if type(table[key]) is not kind:  # a bool is no integer here
+        if key in table and type(table[key]) is not kind:  # a bool is no integer here
             raise UsageError(f"{path}: '{where}{key}' must be {_TYPE_NAMES[kind]}")
     return table
 
@@ -168,7 +177,7 @@ def _core(path: Path, name: str, table: object) -> Core:
 def _target(path: Path) -> Target:
     if not re.fullmatch(r"[A-Za-z0-9._-]+", path.stem):  # it becomes part of comments in C
         raise UsageError(f"{path}: name the file with letters, digits, '.', '_' and '-' only")
-    table = _check(path, "", _read(path), _BOARD_KEYS)
+    table = _check(path, "", _read(path), _BOARD_KEYS, _OPTIONAL_BOARD_KEYS)
     core = str(table["core"])
     if core not in cores():
         raise UsageError(f"{path}: unknown core '{core}'", hint=_known(core, tuple(cores())))
@@ -178,7 +187,8 @@ def _target(path: Path) -> Target:
     listed = enumerate(cast(list[object], table["regions"]))
     regions = tuple(_region(path, f"regions[{i}].", region) for i, region in listed)
     _check_memory(path, regions)
-    return Target(path.stem, str(table["description"]), cores()[core], clock_hz, regions)
+    qemu = str(table.get("qemu", ""))
+    return Target(path.stem, str(table["description"]), cores()[core], clock_hz, regions, qemu)
 
 
 def _region(path: Path, where: str, table: object) -> Region:

@@ -117,12 +117,15 @@ def build_firmware(
         os.replace(work / "image.elf", output)
 
 
-def build_host(project: Path, sources: tuple[str, ...], output: Path) -> None:
+def build_host(
+    project: Path, sources: tuple[str, ...], output: Path, options: tuple[str, ...] = ()
+) -> None:
     """Builds a shared library for this machine from C sources relative to a folder."""
     with _scratch(output) as folder:
         built = folder / output.name
-        options = ("-std=c99", "-O3", "-fPIC", "-shared", "-fno-sanitize=undefined")
-        _run((*host_compiler(), *options, "-o", str(built.resolve()), *sources), project)
+        usual = ("-std=c99", "-O3", "-fPIC", "-shared", "-fno-sanitize=undefined")
+        command = (*host_compiler(), *usual, *options, "-o", str(built.resolve()), *sources)
+        _run(command, project)
         os.replace(built, output)
 
 

@@ -14,8 +14,10 @@ import numpy.typing as npt
 from codegen import data, execute, graph_file, metrics, reference
 from codegen.ir import Array, Graph
 from emulator.cortex_m import CortexM
+from emulator.engine import Engine
 from emulator.host import HostModel
 from emulator.model import EmulatedModel
+from emulator.qemu import QemuMachine
 from targets import sizes, toolchain
 from targets.errors import UsageError
 from targets.machine import Inference, ModelImage
@@ -78,6 +80,7 @@ def verify(
     runs, culprit = _emulate(target, built.elf, image, inputs, expected, options, progress)
     found = manifest | {
         "toolchain": built.toolchain,
+        "engine": options.engine,
         "samples": len(runs),
         **_compared(expected, runs),
         **_measured(runs, target, built, manifest),
@@ -135,7 +138,7 @@ def _emulate(
     advance = progress("emulating", count)
     runs: list[Inference] = []
     culprit = None
-    with EmulatedModel(CortexM(target, elf, count=options.profile), image) as model:
+    with EmulatedModel(_engine(target, elf, options), image) as model:
         for sample in range(count):
             stored = tuple(x[sample].tobytes() for x in inputs)
             runs.append(model.infer(stored))
@@ -144,6 +147,11 @@ def _emulate(
                 culprit = (tuple(x[sample : sample + 1] for x in inputs), list(model.trace(stored)))
             advance(1)
     return runs, culprit
+
+
+def _engine(target: Target, elf: Path, options: RunOptions) -> Engine:
+    machine = QemuMachine if options.engine == "qemu" else CortexM
+    return machine(target, elf, count=options.profile)
 
 
 def _divergence(
