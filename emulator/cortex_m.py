@@ -78,6 +78,8 @@ class CortexM:
             count: count blocks, for Measured.blocks.
             timeout_s: a call that takes longer is a Fault.
         """
+        if not target.core.unicorn_cpu:
+            raise UsageError(f"Unicorn has no {target.core.name}", hint="use QEMU: --engine qemu")
         self._image = elf.read(image)
         self._timeout_us = max(1, round(timeout_s * 1e6))
         self._target = target

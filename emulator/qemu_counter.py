@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import platform
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -57,14 +59,37 @@ class QemuCounter:
         self._header[2] = 0
 
     def take(self) -> tuple[BlockCount, ...]:
-        """All counts since the last call, sorted by address."""
+        """All counts since the last call, joined and sorted by address."""
         if self._header[3]:
             raise ThumbnetError(f"the image has more than {CAPACITY:,} blocks to count")
         used = self._blocks[: int(self._header[1])]
-        taken = sorted(
+        counts = sorted(
             BlockCount(address, size, executions, taken)
             for address, size, _, executions, taken in used[used[:, 3] > 0].tolist()
         )
         used[:, 3:] = 0
         self._header[2] = 0
-        return tuple(taken)
+        return joined(counts)
+
+
+def joined(blocks: Sequence[BlockCount]) -> tuple[BlockCount, ...]:
+    """The blocks, sorted by address, with those made one that QEMU cut at a page or a breakpoint.
+
+    Two are one when the first always went on to what lies behind it, and that ran as often.
+    """
+    starts = Counter(block.address for block in blocks)
+    by_start = {block.address: block for block in blocks}
+    found: list[BlockCount] = []
+    swallowed: set[int] = set()
+    for block in blocks:
+        if block.address in swallowed:
+            continue
+        whole = block
+        while not whole.taken and starts[end := whole.address + whole.size] == 1:
+            rest = by_start[end]
+            if rest.executions != whole.executions:
+                break
+            swallowed.add(end)
+            whole = BlockCount(whole.address, whole.size + rest.size, rest.executions, rest.taken)
+        found.append(whole)
+    return tuple(found)

@@ -49,7 +49,7 @@ class Core:
     name: str
     gcc_flags: tuple[str, ...]
     zig_cpu: str
-    unicorn_cpu: str  # UC_CPU_ARM_<this>
+    unicorn_cpu: str  # UC_CPU_ARM_<this>; empty: Unicorn has no such core
     thumb2: bool  # 32-bit encodings: everything above Armv6-M
     long_multiply: bool  # SMULL and its kin
     hardware_divide: bool
