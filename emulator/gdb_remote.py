@@ -10,6 +10,8 @@ from __future__ import annotations
 import socket
 import time
 
+from targets.errors import ThumbnetError
+
 REPLY_TIMEOUT_S = 10.0
 CHUNK = 1024  # bytes of memory per packet: two digits each, within the 4 KiB that QEMU takes
 REGISTERS = (*(f"r{i}" for i in range(13)), "sp", "lr", "pc")  # the first words of a "g" packet
@@ -17,7 +19,7 @@ _RESERVED = b"#$*}"
 _ATTEMPTS = 3
 
 
-class RemoteError(Exception):
+class RemoteError(ThumbnetError):
     """The other side refused a request, or does not keep to the protocol."""
 
 
@@ -70,13 +72,9 @@ class PacketStream:
 
     def send(self, payload: bytes) -> None:
         """Sends a packet until it is acknowledged."""
-        deadline = time.monotonic() + REPLY_TIMEOUT_S
         for _ in range(_ATTEMPTS):
             self._write(frame(payload))
-            answer = self._byte(deadline)
-            while answer not in b"+-":  # noise before the acknowledgement
-                answer = self._byte(deadline)
-            if answer == b"+":
+            if self._acknowledged():
                 return
         raise RemoteError("packets arrive damaged")
 
@@ -103,6 +101,16 @@ class PacketStream:
         """Asks a running core to stop; its stop reply follows."""
         self._write(b"\x03")
 
+    def _acknowledged(self) -> bool:
+        deadline = time.monotonic() + REPLY_TIMEOUT_S
+        try:
+            answer = self._byte(deadline)
+            while answer not in b"+-":  # noise before the acknowledgement
+                answer = self._byte(deadline)
+        except TimeoutError as error:
+            raise RemoteError("packets are not acknowledged") from error
+        return answer == b"+"
+
     def _until_hash(self, deadline: float) -> bytes:
         while b"#" not in self._pending:
             self._fill(deadline)
@@ -118,18 +126,20 @@ class PacketStream:
         self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
         try:
             received = self._socket.recv(1 << 16)
-        except ConnectionError as error:
-            raise Disconnected("connection lost") from error
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise Disconnected("the connection is lost") from error
         if not received:
-            raise Disconnected("connection closed")
+            raise Disconnected("the connection is closed")
         self._pending += received
 
     def _write(self, data: bytes) -> None:
         self._socket.settimeout(REPLY_TIMEOUT_S)
         try:
             self._socket.sendall(data)
-        except ConnectionError as error:
-            raise Disconnected("connection lost") from error
+        except OSError as error:  # also when nobody reads any more
+            raise Disconnected("the connection is lost") from error
 
 
 class GdbRemote:
@@ -201,7 +211,7 @@ class GdbRemote:
         printed = b""
         while reply.startswith(b"O") and reply != b"OK":
             printed += bytes.fromhex(reply[1:].decode())
-            reply = self._stream.receive()
+            reply = self._answer()
         if reply != b"OK":
             raise RemoteError(f"command '{command}' was refused")
         return printed.decode(errors="replace")
@@ -218,7 +228,13 @@ class GdbRemote:
 
     def _ask(self, request: str) -> bytes:
         self._stream.send(request.encode())
-        return self._stream.receive()
+        return self._answer()
+
+    def _answer(self) -> bytes:
+        try:
+            return self._stream.receive()
+        except TimeoutError as error:
+            raise RemoteError("requests are not answered") from error
 
     def _command(self, request: str) -> None:
         if self._ask(request) != b"OK":

@@ -17,9 +17,7 @@ from targets.machine import Inference, ModelImage, StepCount
 class EmulatedModel:
     """The emulator's `Machine`. The image must hold what templates/board/main.c.j2 makes."""
 
-    def __init__(
-        self, machine: Engine, image: ModelImage, cycles_model: str = "m4-simple"
-    ) -> None:
+    def __init__(self, machine: Engine, image: ModelImage, cycles_model: str = "m4-simple") -> None:
         """Takes over a machine that has not been booted.
 
         Args:

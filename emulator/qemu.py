@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from emulator import elf, hard_fault, memory, qemu_counter, qemu_process
+from emulator.blocks import BlockCount
 from emulator.cortex_m import ARGUMENTS, PRESERVED, TIMEOUT_S, Measured
 from emulator.fault import Fault
 from emulator.gdb_remote import Disconnected, GdbRemote, RemoteError
@@ -116,7 +117,7 @@ class QemuMachine:
         if self._counter:
             self._counter.take()
         result = self.call(function, *arguments)
-        blocks = ()
+        blocks: tuple[BlockCount, ...] = ()
         if self._counter:
             self.instructions = self._counter.instructions
             blocks = self._counter.take()
@@ -159,7 +160,7 @@ class QemuMachine:
         """A Fault with this reason, where the machine stands; after a wild jump, where it began."""
         try:
             registers = self._remote.registers()
-        except (RemoteError, ThumbnetError):  # QEMU is gone, and the core with it
+        except ThumbnetError:  # QEMU is gone, and the core with it
             return Fault(reason, address=address, pc=0, symbol=symbol, registers={})
         return self._fault(reason, address, symbol, registers)
 

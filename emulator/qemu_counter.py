@@ -27,7 +27,9 @@ def plugin(release: tuple[int, int]) -> Path | None:
     """The plugin for a QEMU release, compiled once per user; None where it cannot be had."""
     api = 2 if release >= _FIRST_RELEASE_OF_API_2 else 1
     # QEMU itself defines what the plugin calls. macOS wants that said; zig's linker too.
-    undefined = "-Wl,-undefined,dynamic_lookup" if platform.system() == "Darwin" else "-Wl,-z,undefs"
+    undefined = (
+        "-Wl,-undefined,dynamic_lookup" if platform.system() == "Darwin" else "-Wl,-z,undefs"
+    )
     return native.compiled(SOURCE, (f"-DPLUGIN_API={api}", "-fvisibility=hidden", undefined))
 
 

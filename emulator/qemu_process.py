@@ -10,7 +10,7 @@ import weakref
 from functools import cache
 from pathlib import Path
 
-from emulator.gdb_remote import Disconnected, GdbRemote, PacketStream
+from emulator.gdb_remote import GdbRemote, PacketStream, RemoteError
 from targets.errors import ThumbnetError, ToolMissing
 
 PROGRAM = "qemu-system-arm"
@@ -66,15 +66,16 @@ class QemuProcess:
         command += ["-plugin", plugin] if plugin else []
         ours, theirs = socket.socketpair()
         self._log = log
+        pipe = theirs.fileno()
         with theirs, log.open("wb") as messages:
-            self._process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=messages)
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=messages)
         stream = PacketStream(ours)
         # Runs at close(), and should that never be called, at the end of this object or program.
         self._end = weakref.finalize(self, _end, self._process, stream)
         self.remote = GdbRemote(stream)
         try:
             self.remote.registers()
-        except (Disconnected, TimeoutError) as error:
+        except RemoteError as error:
             self.close()
             raise ThumbnetError(f"QEMU did not start: {self.last_words()}") from error
         except BaseException:
