@@ -14,7 +14,7 @@ from emulator import elf, isa, memory, postmortem, unicorn_core
 from emulator.blocks import BlockCount, BlockCounter, block_counter
 from emulator.bus import Bus
 from emulator.exceptions import uses_floats
-from emulator.fault import Fault, Report
+from emulator.fault import Fault
 from emulator.memory import GATE
 from emulator.monitor import Events, Monitor
 from emulator.stack import StackGauge
@@ -26,8 +26,8 @@ TIMEOUT_S = 60.0
 INSTRUCTION_LIMIT = 1_000_000_000  # of one call; two to five seconds
 _LONGEST = 4  # bytes of an instruction
 
-_ARGUMENTS = ("r0", "r1", "r2", "r3")
-_PRESERVED = {f"r{i}": 0xC0DE_0000 + i for i in range(4, 12)}  # a callee must keep them
+ARGUMENTS = ("r0", "r1", "r2", "r3")
+PRESERVED = {f"r{i}": 0xC0DE_0000 + i for i in range(4, 12)}  # a callee must keep them
 _NO_VECTORS = "the vector table holds no {what}: 0x{value:08x}"
 
 
@@ -68,6 +68,8 @@ class CortexM:
             instruction_limit: a call that executes more is a Fault, when blocks are counted.
             timeout_s: a call that takes longer is a Fault.
         """
+        if not target.core.unicorn_cpu:
+            raise UsageError(f"Unicorn has no {target.core.name}", hint="use QEMU: --engine qemu")
         self._image = elf.read(image)
         self._timeout_us = max(1, round(timeout_s * 1e6))
         self._limit = instruction_limit
@@ -119,12 +121,12 @@ class CortexM:
 
     def call(self, function: str, *arguments: int) -> int:
         """Calls a C function of at most four words, and returns its first result word."""
-        if len(arguments) > len(_ARGUMENTS):
+        if len(arguments) > len(ARGUMENTS):
             raise ValueError(f"{function}: arguments on the stack are not supported")
-        for name, value in zip(_ARGUMENTS, arguments, strict=False):
+        for name, value in zip(ARGUMENTS, arguments, strict=False):
             self._set(name, value & 0xFFFF_FFFF)
         self._set("lr", GATE | 1)
-        preserved = {**_PRESERVED, "sp": self._get("sp")}
+        preserved = {**PRESERVED, "sp": self._get("sp")}
         for name, value in preserved.items():
             self._set(name, value)
         self._execute(self.address(function) | 1, GATE)
@@ -135,10 +137,9 @@ class CortexM:
 
     def measure(self, function: str, *arguments: int) -> Measured:
         """Calls a function, and reports its stack and, when the machine counts, its blocks."""
-        gauge = StackGauge(self._uc, self._stack_limit, self._get("sp"))
+        gauge = StackGauge(self, self._stack_limit, self._get("sp"))
         gauge.paint()
         if self._monitor:
-            self._monitor.forget(self._stack_limit, gauge.size)
             self._monitor.take()
         result = self.call(function, *arguments)
         blocks = self._counted
@@ -208,22 +209,8 @@ class CortexM:
 
     def _fault_at(self, pc: int, reason: str, address: int | None, symbol: str = "") -> Fault:
         registers = {name: self._get(name) for name in unicorn_core.REGISTERS} | {"pc": pc}
-        caller = registers["lr"] - 2
-        name = symbol or self.function_at(pc) or self.function_at(caller)
-        in_ram = address is not None and self._target.ram.base <= address < self._target.ram.end
-        top = self._target.ram.end
-        return Fault(
-            Report(
-                reason,
-                pc,
-                address,
-                postmortem.location(self._image, address) if address and in_ram else "",
-                name,
-                postmortem.instruction(self._peek, self._image, pc),
-                postmortem.call_stack(self._peek, self._image, registers, top),
-                registers,
-            )
-        )
+        facts = (self._image, self._target, self._peek, registers)
+        return Fault(postmortem.report(reason, *facts, address, symbol))
 
     def _peek(self, address: int, size: int) -> bytes:
         """Memory for a report: what cannot be read is zeros."""

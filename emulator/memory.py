@@ -43,6 +43,14 @@ def map_alias(uc: Uc, target: Target, base: int, of: int) -> None:
 
 def load(uc: Uc, target: Target, image: Image) -> None:
     """Writes what a flasher would write: load addresses, not run addresses."""
+    check_fits(target, image)
+    for segment in image.segments:
+        if segment.data:
+            uc.mem_write(segment.load_address, segment.data)
+
+
+def check_fits(target: Target, image: Image) -> None:
+    """Refuses an image that loads anything outside the target's flash."""
     for segment in image.segments:
         if not segment.data:
             continue
@@ -51,7 +59,6 @@ def load(uc: Uc, target: Target, image: Image) -> None:
             raise DoesNotFit(
                 f"the image loads 0x{start:08x}..0x{end:08x}, outside the flash of {target.name}"
             )
-        uc.mem_write(start, segment.data)
 
 
 def stack_limit(region: Region, image: Image) -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from emulator.blocks import BlockCount
-from emulator.cortex_m import CortexM, Measured
+from emulator.cortex_m import Measured
+from emulator.engine import Engine
 from emulator.fault import Fault
 from emulator.memory import POISON
 from emulator.monitor import Events
@@ -27,9 +28,7 @@ class EmulatedInference(Inference):
 class EmulatedModel:
     """The emulator's `Machine`. The image must hold what templates/board/main.c.j2 makes."""
 
-    def __init__(
-        self, machine: CortexM, image: ModelImage, cycles_model: str = "m4-simple"
-    ) -> None:
+    def __init__(self, machine: Engine, image: ModelImage, cycles_model: str = "m4-simple") -> None:
         """Takes over a machine that has not been booted.
 
         Args:
@@ -46,13 +45,11 @@ class EmulatedModel:
 
     def __enter__(self) -> Self:
         """Boots the firmware."""
-        self._machine.boot()
-        status = self._machine.read_word(self._machine.address("app_status"))
-        if status:
-            raise self._machine.fault(f"{self._image.name}_init returned {_signed(status)}")
-        self._context = self._machine.address("app_ctx")
-        self._arena = self._machine.address("app_arena")
-        self._machine.confine("app_ctx", "app_arena")
+        try:
+            self._boot()
+        except BaseException:  # no __exit__ follows: nothing may be left running
+            self._machine.close()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -82,6 +79,15 @@ class EmulatedModel:
         for step in range(self._image.steps):
             self._machine.call(f"{self._image.name}_run_step", self._context, step)
             yield self._machine.read(self._arena, self._image.arena_size)
+
+    def _boot(self) -> None:
+        self._machine.boot()
+        status = self._machine.read_word(self._machine.address("app_status"))
+        if status:
+            raise self._machine.fault(f"{self._image.name}_init returned {_signed(status)}")
+        self._context = self._machine.address("app_ctx")
+        self._arena = self._machine.address("app_arena")
+        self._machine.confine("app_ctx", "app_arena")
 
     def _load(self, inputs: tuple[bytes, ...]) -> None:
         sizes = tuple(len(data) for data in inputs)

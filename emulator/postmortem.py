@@ -5,11 +5,47 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from emulator.elf import Image
+from emulator.fault import Report
 from emulator.timing.instruction import decode, encodings
+from targets.target import Target
 
 Read = Callable[[int, int], bytes]
 MAX_CALLS = 16
 SCANNED = 4096  # bytes of stack searched for return addresses
+
+
+def report(
+    reason: str,
+    image: Image,
+    target: Target,
+    read: Read,
+    registers: dict[str, int],
+    address: int | None = None,
+    symbol: str = "",
+) -> Report:
+    """A fault's facts.
+
+    Args:
+        reason: what happened.
+        image: for the names of things.
+        target: for the extent of RAM.
+        read: reads memory; what cannot be read is to be zeros.
+        registers: at least sp, lr and pc.
+        address: what was accessed.
+        symbol: the function concerned; empty: the one around pc, or its caller after a wild jump.
+    """
+    pc, caller = registers["pc"], registers["lr"] - 2
+    in_ram = address is not None and target.ram.base <= address < target.ram.end
+    return Report(
+        reason,
+        pc,
+        address,
+        location(image, address) if address is not None and in_ram else "",
+        symbol or image.function_at(pc) or image.function_at(caller),
+        instruction(read, image, pc),
+        call_stack(read, image, registers, target.ram.end),
+        registers,
+    )
 
 
 def instruction(read: Read, image: Image, pc: int) -> str:

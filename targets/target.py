@@ -40,6 +40,7 @@ _BOARD_KEYS: Mapping[str, type] = {
 _BOARD_OPTIONAL: Mapping[str, type] = {
     "family": str,
     "console": str,
+    "qemu": str,
     "flash_timing": dict,
     "validated": dict,
 }
@@ -53,7 +54,7 @@ class Core:
     name: str
     gcc_flags: tuple[str, ...]
     zig_cpu: str
-    unicorn_cpu: str  # UC_CPU_ARM_<this>
+    unicorn_cpu: str  # UC_CPU_ARM_<this>; empty: Unicorn has no such core
     cycle_model: str  # of the emulator
     thumb2: bool  # 32-bit encodings: everything above Armv6-M
     long_multiply: bool  # SMULL and its kin
@@ -89,6 +90,7 @@ class Target:
     regions: tuple[Region, ...]
     family: str = ""  # of peripherals (targets/family.py); empty: none are known
     console: str = ""  # the UART that the board's host port is wired to; empty without a family
+    qemu: str = ""  # machine of qemu-system-arm with this core and memory; empty: none is known
     flash_timing: FlashTiming | None = None  # None: no wait states are known
     validated: Validation | None = None  # None: predicted latencies were never checked on this part
 
@@ -171,6 +173,7 @@ def _target(path: Path) -> Target:
         regions=regions,
         family=known_family,
         console=console,
+        qemu=str(table.get("qemu", "")),
         flash_timing=None if flash is None else timing.flash_timing(path, flash),
         validated=None if checked is None else timing.validation(path, checked),
     )

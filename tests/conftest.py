@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,14 @@ def data_dir() -> Path:
             pytest.fail(f"reference data not found at {folder}; set THUMBNET_DATA")
         pytest.skip("reference data not found; set THUMBNET_DATA to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def qemu() -> str:
+    """Path of qemu-system-arm. Where it is absent the test is skipped; in CI its absence is an error."""
+    program = shutil.which("qemu-system-arm")
+    if program is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("qemu-system-arm is not installed")
+        pytest.skip("qemu-system-arm is not installed")
+    return program

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.models import TASKS, Task, Toolchain, measure
+from benchmarks.models import TASKS, Task, Toolchain, data_folder, measure
+from thumbnet import compiler, project, verify
+from thumbnet.options import CompileOptions, EngineName, RunOptions
 
 # Least score of the device, over the whole set; the float model's is at most 0.007 away.
 LEAST = {"kws": 0.90, "ic": 0.85, "vww": 0.84, "ad": 0.86, "sww": 0.93}
@@ -23,6 +25,7 @@ LEAST_ARENA = {
 MOST_CYCLES = {"kws": 3.7e6, "ic": 14.2e6, "vww": 6.4e6, "ad": 0.35e6, "sww": 1.0e6}
 MOST_FLASH = {"kws": 30_500, "ic": 87_500, "vww": 49_500, "ad": 281_000, "sww": 57_000}
 COMPILERS: list[Toolchain] = ["zig", "gcc"] if shutil.which("arm-none-eabi-gcc") else ["zig"]
+ENGINES: tuple[EngineName, ...] = ("unicorn", "qemu")
 MODELS = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
 
@@ -60,6 +63,30 @@ def test_objectives(task: Task) -> None:
     tight = measure(task, "generic-m4", "auto", accuracy="none", optimize="sram")
     proved(tight)
     assert tight["sram"]["arena"] == tight["sram"]["arena_bound"] == LEAST_ARENA[task.name]
+
+
+@pytest.mark.usefixtures("qemu")
+@MODELS
+def test_qemu_gives_the_same_bytes_and_counts(task: Task, tmp_path: Path) -> None:
+    sets = data_folder() / "datasets"
+    calib = str(sets / task.calib) if task.calib else None
+    data = str(sets / task.data)
+    options = CompileOptions(target="mps2-an386", data=data, calib=calib)
+    compiled = compiler.compile_model(data_folder() / "models" / f"{task.name}.onnx", options)
+    folder = tmp_path / task.name
+    project.write(folder, compiled.files)
+    there, here = (
+        verify.verify(folder, RunOptions(data=data, accuracy="none", max_samples=2, engine=engine))
+        for engine in ENGINES
+    )
+    for found in (there, here):
+        proved(found, 2)
+    assert (here["engine"], here["not_counted"]) == ("qemu", None)
+    for key in ("instructions", "sram"):
+        assert here[key] == there[key]
+    counts = [[layer["instructions"] for layer in found["layers"]] for found in (there, here)]
+    assert counts[0] == counts[1] and all(counts[0])
+    assert here["cycles"] == pytest.approx(there["cycles"], rel=2e-3)  # blocks are cut otherwise
 
 
 @pytest.mark.sweep

@@ -126,6 +126,13 @@ run_options = _stacked(
         show_default=True,
         help="Count instructions and cycles per layer.",
     ),
+    click.option(
+        "--engine",
+        type=click.Choice(["unicorn", "qemu"]),
+        default="unicorn",
+        show_default=True,
+        help="What runs the firmware; qemu needs qemu-system-arm and a target that it has.",
+    ),
 )
 
 
@@ -269,7 +276,7 @@ def run(
     _finish(found, as_json)
 
 
-_RUN_KEYS = ("metric", "accuracy", "max_samples", "toolchain", "profile")
+_RUN_KEYS = ("metric", "accuracy", "max_samples", "toolchain", "profile", "engine")
 
 
 @command("boards")

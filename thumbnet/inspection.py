@@ -79,6 +79,7 @@ def boards(name: str | None) -> dict[str, Any]:
                 "clock_hz": board.clock_hz,
                 "fpu": board.core.fpu,
                 "dsp": board.core.dsp,
+                "qemu": board.qemu or None,
                 "flash": board.flash.size,
                 "ram": board.ram.size,
                 "regions": [
@@ -106,7 +107,7 @@ def operators() -> dict[str, Any]:
 def doctor() -> dict[str, Any]:
     """What is installed; `ok` when the whole chain can run."""
     tools = {name: _version(name) for name in REQUIRED}
-    optional = {name: _version(name) for name in OPTIONAL}
+    optional = {name: _version(name) for name in OPTIONAL} | {"qemu-system-arm": _qemu()}
     compilers = {choice: _compiler(choice) for choice in ("gcc", "zig")}
     ok = all(tools.values()) and any(compilers.values()) and _emulates()
     return {
@@ -134,6 +135,15 @@ def _compiler(choice: str) -> str | None:
 
     try:
         return toolchain.find(choice).version
+    except ToolMissing:
+        return None
+
+
+def _qemu() -> str | None:
+    from emulator import qemu_process
+
+    try:
+        return qemu_process.version(qemu_process.find())
     except ToolMissing:
         return None
 

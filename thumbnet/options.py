@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 Accuracy = Literal["host", "emulator", "none"]
+EngineName = Literal["unicorn", "qemu"]
 Objective = Literal["speed", "sram", "flash", "balanced"]
 
 
@@ -58,3 +59,4 @@ class RunOptions:
     toolchain: Literal["auto", "gcc", "zig"] = "auto"
     profile: bool = True
     seed: int = 0
+    engine: EngineName = "unicorn"

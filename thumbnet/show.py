@@ -69,6 +69,8 @@ def checked(found: dict[str, Any]) -> None:
             f"({found['cycles_model']}), {found['latency_ms']:.2f} ms at "
             f"{found['clock_hz'] / 1e6:g} MHz without wait states",
         )
+    if found["not_counted"] is not None:
+        _fact("Inference", found["not_counted"])
     _accuracy(found)
     _verdict(found)
 
@@ -134,6 +136,8 @@ def _title(found: dict[str, Any]) -> None:
         parts.append(f"for {found['target']}")
     if found.get("toolchain"):
         parts.append(f"({found['toolchain']})")
+    if found.get("engine") == "qemu":
+        parts.append("in QEMU")
     executed = found["macs_executed"]
     less = "" if executed == found["macs"] else f" ({executed:,} executed: the rest is constant)"
     out.print(" ".join(parts), f"- {found['macs']:,} MACs{less}, {found['params']:,} parameters")

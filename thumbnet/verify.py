@@ -14,8 +14,10 @@ import numpy.typing as npt
 from codegen import data, execute, graph_file, metrics, reference
 from codegen.ir import Array, Graph
 from emulator.cortex_m import CortexM
+from emulator.engine import Engine
 from emulator.host import HostModel
 from emulator.model import EmulatedModel
+from emulator.qemu import QemuMachine
 from targets import sizes, toolchain
 from targets.errors import UsageError
 from targets.machine import Inference, ModelImage
@@ -29,6 +31,7 @@ Int8Array = npt.NDArray[np.int8]
 BUILD = "build"
 FIRMWARE_SOURCES = ("startup.c", "main.c")
 CYCLES_MODEL = "m4-simple"
+NOT_COUNTED = "QEMU cannot count here: it loads no plugins, or there is no C compiler to make ours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,11 @@ def verify(
     runs, culprit = _emulate(target, built.elf, image, inputs, expected, options, progress)
     found = manifest | {
         "toolchain": built.toolchain,
+        "engine": options.engine,
         "samples": len(runs),
         **_compared(expected, runs),
         **_measured(runs, target, built, manifest),
+        "not_counted": NOT_COUNTED if options.profile and not runs[0].steps else None,
         "first_divergence": None if culprit is None else _divergence(graph, manifest, *culprit),
     }
     found["sram"] = manifest["sram"] | {
@@ -135,7 +140,7 @@ def _emulate(
     advance = progress("emulating", count)
     runs: list[Inference] = []
     culprit = None
-    with EmulatedModel(CortexM(target, elf, count=options.profile), image) as model:
+    with EmulatedModel(_engine(target, elf, options), image) as model:
         for sample in range(count):
             stored = tuple(x[sample].tobytes() for x in inputs)
             runs.append(model.infer(stored))
@@ -144,6 +149,12 @@ def _emulate(
                 culprit = (tuple(x[sample : sample + 1] for x in inputs), list(model.trace(stored)))
             advance(1)
     return runs, culprit
+
+
+def _engine(target: Target, elf: Path, options: RunOptions) -> Engine:
+    if options.engine == "qemu":
+        return QemuMachine(target, elf, count=options.profile)
+    return CortexM(target, elf, count=options.profile)
 
 
 def _divergence(

@@ -20,7 +20,8 @@ from tests.emulator.fake_model import IMAGE, SOURCES, Build, expected, render
 
 # zig builds a runtime library at its first link for a core, in seconds: one board per core.
 ZIG_BOARDS = ("generic-m0plus", "generic-m3", "generic-m33", "generic-m4", "generic-m7", "microbit")
-CASES = [(name, "gcc") for name in names()] + [(name, "zig") for name in ZIG_BOARDS]
+UNICORN_BOARDS = [name for name in names() if load(name).core.unicorn_cpu]
+CASES = [(name, "gcc") for name in UNICORN_BOARDS] + [(name, "zig") for name in ZIG_BOARDS]
 X = bytes(range(10, 18))
 
 

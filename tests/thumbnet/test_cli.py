@@ -193,6 +193,43 @@ def test_a_missing_compiler_is_exit_code_6(project: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("qemu")
+def test_qemu_is_a_second_engine() -> None:
+    options = ("-t", "mps2-an386", "--accuracy", "none", "--max-samples", 2)
+    there = result("run", DIGITS, "--data", DATA, *options)
+    here = result("run", DIGITS, "--data", DATA, *options, "--engine", "qemu")
+    assert (there["engine"], here["engine"]) == ("unicorn", "qemu")
+    assert here["matches_reference"] is True
+    assert here["instructions"] == there["instructions"]
+    assert here["sram"] == there["sram"]
+    shown = thumbnet("run", DIGITS, "--data", DATA, *options, "--engine", "qemu").stdout
+    assert "in QEMU" in shown
+
+
+@pytest.mark.usefixtures("qemu")
+def test_a_core_that_qemu_alone_has() -> None:
+    options = ("-t", "mps3-an547", "--accuracy", "none", "--max-samples", 2)
+    text = failure(2, "run", DIGITS, "--data", DATA, *options)
+    assert "Unicorn has no cortex-m55" in text
+    assert "--engine qemu" in text
+    found = result("run", DIGITS, "--data", DATA, *options, "--engine", "qemu")
+    assert found["matches_reference"] is True
+
+
+@pytest.mark.usefixtures("qemu")
+def test_a_target_that_qemu_lacks(project: Path) -> None:
+    text = failure(2, "emulate", project, "--max-samples", 1, "--engine", "qemu")
+    assert "no machine with the memory of generic-m4" in text
+    assert "mps2-an386" in text
+
+
+def test_missing_qemu_is_exit_code_6() -> None:
+    options = ("-t", "mps2-an386", "--toolchain", "zig", "--engine", "qemu")
+    text = failure(6, "run", DIGITS, "--data", DATA, *options, PATH="/nowhere")
+    assert "qemu-system-arm is not on PATH" in text
+    assert "hint: install it" in text
+
+
 def test_a_foreign_folder_is_never_overwritten(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     failure(2, "generate", DIGITS, "-o", tmp_path, "--data", DATA)
@@ -213,7 +250,9 @@ def test_inspect_boards_ops_doctor() -> None:
     operators = result("ops")
     assert {"Conv", "Gemm", "Softmax"} <= set(operators["onnx"])
     assert not {"If", "Loop", "DynamicQuantizeLinear"} & set(operators["onnx"])
-    assert result("doctor")["ok"] is True
+    found = result("doctor")
+    assert found["ok"] is True
+    assert bool(found["optional"]["qemu-system-arm"]) == bool(shutil.which("qemu-system-arm"))
     for verb in (["inspect", DIGITS], ["boards", "microbit"], ["ops"], ["doctor"]):
         assert thumbnet(*verb).returncode == 0
 
