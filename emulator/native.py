@@ -67,6 +67,11 @@ def monitor_library() -> Any | None:
     return _library("access_monitor", _MONITOR)
 
 
+def available() -> bool:
+    """Whether runs can be watched here; $THUMBNET_NO_NATIVE=1 says no."""
+    return os.environ.get("THUMBNET_NO_NATIVE") != "1" and monitor_library() is not None
+
+
 def compiled(source: Path, options: tuple[str, ...] = ()) -> Path | None:
     """A library made of a C file, from the user's cache if it lies there; None if it cannot be made."""
     try:

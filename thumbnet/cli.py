@@ -13,127 +13,19 @@ import rich_click as click
 
 from codegen import __version__
 from targets.errors import Mismatch, ThumbnetError, UsageError
+from thumbnet.cli_options import (
+    RUN_KEYS,
+    Command,
+    by_option,
+    compile_options,
+    data_option,
+    model_options,
+    output_options,
+    run_options,
+    seed_option,
+)
 
 EXIT_INTERRUPTED = 130
-Command = Callable[..., Any]
-
-
-def _stacked(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """One decorator made of several, in the order they are to be listed in the help."""
-    return lambda command: functools.reduce(lambda f, d: d(f), reversed(decorators), command)
-
-
-output_options = _stacked(
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-    click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings."),
-    click.option("--debug", is_flag=True, help="Show tracebacks."),
-)
-model_options = _stacked(
-    click.option(
-        "--shape",
-        "shapes",
-        multiple=True,
-        metavar="NAME=1,3,96,96",
-        help="Shape of an input with dynamic dimensions.",
-    ),
-    click.option("--simplify", is_flag=True, help="Run onnxslim on the model first."),
-)
-compile_options = _stacked(
-    click.option(
-        "-t",
-        "--target",
-        default="generic-m4",
-        show_default=True,
-        help="Target name (see `thumbnet boards`) or a TOML of yours.",
-    ),
-    click.option(
-        "--calib",
-        metavar="FILE[:KEY]",
-        help="Calibration data, or 'random'. Default: calib_x of --data.",
-    ),
-    click.option(
-        "--method",
-        type=click.Choice(["minmax", "percentile", "mse"]),
-        help="How calibration finds ranges. [default: mse]",
-    ),
-    click.option(
-        "--calib-samples",
-        default=256,
-        show_default=True,
-        type=click.IntRange(1),
-        help="Calibration samples to use at most.",
-    ),
-    click.option(
-        "--weights",
-        type=click.Choice(["int8"]),
-        default="int8",
-        show_default=True,
-        help="Weight format.",
-    ),
-    click.option(
-        "--optimize",
-        type=click.Choice(["speed", "sram", "flash", "balanced"]),
-        default="balanced",
-        show_default=True,
-        help="What to save.",
-    ),
-    click.option(
-        "--recipe",
-        type=click.Path(path_type=Path),
-        metavar="FILE.toml",
-        help="Per-layer choices (DIR/recipe.toml of an earlier build).",
-    ),
-    click.option("--name", help="Name of the model in C. [default: from the file's name]"),
-    click.option("--sram", metavar="SIZE", help="SRAM budget, like 64K."),
-    click.option("--flash", metavar="SIZE", help="Flash budget, like 512K."),
-    click.option("--cycles", metavar="COUNT", help="Budget of predicted cycles, like 20M."),
-    click.option(
-        "--dump",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Write the graph after every pass.",
-    ),
-    model_options,
-)
-data_option = click.option("--data", metavar="FILE[:KEY]", help="Samples, with labels to score.")
-seed_option = click.option("--seed", default=0, show_default=True, help="Seed of random data.")
-run_options = _stacked(
-    click.option("--metric", help="Metric to score with. [default: the data file's]"),
-    click.option(
-        "--accuracy",
-        type=click.Choice(["host", "emulator", "none"]),
-        default="host",
-        show_default=True,
-        help="Where the whole data set is run.",
-    ),
-    click.option(
-        "--max-samples",
-        default=20,
-        show_default=True,
-        type=click.IntRange(1),
-        help="Samples to emulate.",
-    ),
-    click.option(
-        "--toolchain",
-        type=click.Choice(["auto", "gcc", "zig"]),
-        default="auto",
-        show_default=True,
-        help="C compiler.",
-    ),
-    click.option(
-        "--profile/--no-profile",
-        default=True,
-        show_default=True,
-        help="Count instructions and cycles per layer.",
-    ),
-    click.option(
-        "--engine",
-        type=click.Choice(["unicorn", "qemu"]),
-        default="unicorn",
-        show_default=True,
-        help="What runs the firmware; qemu needs qemu-system-arm and a target that it has.",
-    ),
-)
 
 
 def command(name: str) -> Callable[[Command], click.Command]:
@@ -232,15 +124,16 @@ def build(folder: Path, toolchain: str, as_json: bool, quiet: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
 @data_option
 @run_options
+@by_option
 @seed_option
-def emulate(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
+def emulate(folder: Path, as_json: bool, quiet: bool, by: str, **options: Any) -> None:
     """Run a project's firmware in the emulator and compare it with the reference, byte for byte."""
     from thumbnet import show, verify
     from thumbnet.options import RunOptions
 
     with show.progress(quiet or as_json) as progress:
         found = verify.verify(folder, RunOptions(**options), progress=progress)
-    _finish(found, as_json)
+    _finish(found, as_json, by)
 
 
 @command("run")
@@ -255,15 +148,22 @@ def emulate(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
 @data_option
 @compile_options
 @run_options
+@by_option
 @seed_option
 def run(
-    model: Path, output: Path | None, as_json: bool, quiet: bool, seed: int, **options: Any
+    model: Path,
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+    by: str,
+    seed: int,
+    **options: Any,
 ) -> None:
     """Generate, build and emulate in one go."""
     from thumbnet import show, workflow
     from thumbnet.options import RunOptions
 
-    mine = {key: options.pop(key) for key in _RUN_KEYS}
+    mine = {key: options.pop(key) for key in RUN_KEYS}
     with show.progress(quiet or as_json) as progress:
         warnings, found = workflow.run(
             model,
@@ -273,10 +173,7 @@ def run(
             progress,
         )
     _warn(warnings, quiet)
-    _finish(found, as_json)
-
-
-_RUN_KEYS = ("metric", "accuracy", "max_samples", "toolchain", "profile", "engine")
+    _finish(found, as_json, by)
 
 
 @command("boards")
@@ -350,11 +247,11 @@ def _print(found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]]
         show(found)
 
 
-def _finish(found: dict[str, Any], as_json: bool) -> None:
+def _finish(found: dict[str, Any], as_json: bool, by: str) -> None:
     """Prints the result of a check and ends with its exit code."""
     from thumbnet import show
 
-    _print(found, as_json, show.checked)
+    _print(found, as_json, functools.partial(show.checked, by=by))
     host = found["host"]
     if found["mismatched_bytes"] or (host and host["mismatched_bytes"]):
         sys.exit(Mismatch.exit_code)
@@ -372,6 +269,7 @@ def _fail(error: ThumbnetError, as_json: bool) -> NoReturn:
             "message": error.message,
             "hint": error.hint,
             "node": error.node,
+            **error.details,
         }
         click.echo(json.dumps({"schema_version": 1, "error": shown}, indent=2))
     else:

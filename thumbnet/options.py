@@ -50,7 +50,14 @@ class CompileOptions:
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Options of `emulate` and `run` that shape the check."""
+    """Options of `emulate` and `run` that shape the check.
+
+    Attributes:
+        checks: on which samples every access is checked.
+        cycles_model: for the keys `cycles`; latency always comes from the target's own model.
+        what_if: conditions to price the inference under, like "clock=80M,ws=2".
+        speedscope: file to write the profile to.
+    """
 
     data: str | None = None
     metric: str | None = None
@@ -60,3 +67,7 @@ class RunOptions:
     profile: bool = True
     seed: int = 0
     engine: EngineName = "unicorn"
+    checks: Literal["first", "all", "none"] = "first"
+    cycles_model: str = "m4-simple"
+    what_if: tuple[str, ...] = ()
+    speedscope: Path | None = None

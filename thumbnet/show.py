@@ -16,6 +16,7 @@ from rich.text import Text
 from thumbnet.compiler import silent
 
 PIPED_WIDTH = 120  # when the output is no terminal
+SHOWN_ROWS = 15  # of a profile
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
@@ -57,22 +58,60 @@ def built(found: dict[str, Any]) -> None:
     out.print(f"wrote {found['elf']}", soft_wrap=True)
 
 
-def checked(found: dict[str, Any]) -> None:
+def checked(found: dict[str, Any], by: str = "layers") -> None:
     """What `emulate` and `run` found."""
     _title(found)
-    _print_layers(found["layers"], with_cycles=found["cycles"] is not None)
+    if by == "layers" or found["profile"] is None:
+        _print_layers(found["layers"], with_cycles=found["cycles"] is not None)
+    else:
+        profile(found, by)
     _memory(found)
     if found["cycles"] is not None:
         _fact(
             "Inference",
             f"{found['instructions']:,} instructions, {found['cycles']:,} cycles "
-            f"({found['cycles_model']}), {found['latency_ms']:.2f} ms at "
-            f"{found['clock_hz'] / 1e6:g} MHz without wait states",
+            f"({found['cycles_model']})",
         )
+        _latency(found)
     if found["not_counted"] is not None:
         _fact("Inference", found["not_counted"])
     _accuracy(found)
     _verdict(found)
+
+
+def _latency(found: dict[str, Any]) -> None:
+    """What the board is predicted to take, and what that rests on."""
+    timing, clock = found["timing"], found["clock_hz"] / 1e6
+    states = timing["wait_states"]
+    flash = "without wait states" if states is None else f"{states} wait states"
+    band = "not validated" if timing["error"] is None else f"±{timing['error']:.0%}"
+    _fact(
+        "Latency",
+        f"{timing['latency_ms']:.2f} ms at {clock:g} MHz, {flash} ({band}): "
+        f"{timing['cycles']:,} cycles ({timing['model']})",
+    )
+    for other in found["what_if"]:
+        states = "" if other["wait_states"] is None else f", {other['wait_states']} wait states"
+        _fact(
+            "What if",
+            f"{other['latency_ms']:.2f} ms at {other['clock_hz'] / 1e6:g} MHz{states}: "
+            f"{other['cycles']:,} cycles",
+        )
+
+
+def profile(found: dict[str, Any], by: str) -> None:
+    """Where the cycles went: the first rows of one of the profile's tables."""
+    rows = found["profile"][by][:SHOWN_ROWS]
+    total = found["timing"]["cycles"]
+    table = Table(by[:-1] if by != "mix" else "kind", box=None, pad_edge=False)
+    for heading in ("instructions", "cycles", "share"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        name = row.get("symbol") or row.get("kernel") or row.get("kind")
+        place = f"{row['file']}:{row['line']}" if by == "lines" else name
+        share = f"{row['cycles'] / total:.1%}"
+        table.add_row(place, f"{row['instructions']:,}", f"{row['cycles']:,}", share)
+    out.print(table)
 
 
 def inspection(found: dict[str, Any]) -> None:

@@ -2,33 +2,104 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import statistics
+import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from emulator import elf, lines, profile
 from emulator.model import EmulatedInference
-from emulator.timing.price import Cost, Pricing, calibrated
+from emulator.timing.price import Cost, Pricing, calibrated, pricing
 from targets.errors import UsageError
 from targets.target import Target
+from thumbnet.options import RunOptions
 
 SHOWN_LINES = 100  # source lines in the JSON; the file for speedscope has all
 
 
-def priced(
-    run: EmulatedInference, target: Target, image: elf.Image, pricing: Pricing | None = None
-) -> tuple[Cost, ...]:
-    """Each step of an inference by the target's calibrated model."""
-    model = pricing or calibrated(target)
-    pairs = zip(run.blocks, run.events, strict=True)
-    return tuple(model.run(blocks, image.code, events) for blocks, events in pairs)
+def measured(
+    runs: list[EmulatedInference],
+    target: Target,
+    path: Path,
+    manifest: Mapping[str, Any],
+    options: RunOptions,
+) -> dict[str, Any]:
+    """Instructions and cycles of each layer and of all, latency, profile and what-if.
+
+    Args:
+        runs: the inferences. Counts are their medians; events of memory are those of the first.
+        target: the board.
+        path: the image.
+        manifest: of the project.
+        options: the cycle model, conditions to reprice under, and where to write the profile.
+    """
+    layers = manifest["layers"]
+    if not runs[0].blocks:
+        return _unmeasured(layers, options)
+    image = elf.read(path)
+    chosen = pricing(options.cycles_model)
+    counts = [priced(run, image, chosen) for run in runs]
+    events = runs[0].events
+    own = [priced(replace(run, events=events), image, calibrated(target)) for run in runs]
+    middle = own[sorted(range(len(own)), key=lambda i: _sum(own[i]).total)[(len(own) - 1) // 2]]
+    where, flame = profiled(runs[0], target, path, layers)
+    if options.speedscope:
+        _write(options.speedscope, flame)
+    estimate = latency(middle, target, manifest["macs"], any(events))
+    return {
+        "instructions": _median([_sum(costs).instructions for costs in counts]),
+        "cycles": _median([_sum(costs).cycles for costs in counts]),
+        "cycles_model": options.cycles_model,
+        "latency_ms": estimate["latency_ms"],
+        "timing": estimate,
+        "what_if": [what_if(runs[0], target, image, text) for text in options.what_if],
+        "profile": where,
+        "layers": [
+            layer
+            | {
+                "instructions": _median([costs[i].instructions for costs in counts]),
+                "cycles": _median([costs[i].cycles for costs in counts]),
+                "timing_cycles": middle[i].cycles,
+            }
+            for i, layer in enumerate(layers)
+        ],
+    }
 
 
-def latency(costs: tuple[Cost, ...], target: Target, macs: int) -> dict[str, Any]:
-    """What the target's own model says of an inference, and how far it can be trusted."""
-    total = sum(costs, Cost())
-    flash, checked = target.flash_timing, target.validated
+def _unmeasured(layers: list[dict[str, Any]], options: RunOptions) -> dict[str, Any]:
+    """The same keys of a run that was not counted."""
+    for name, given in (("what-if", options.what_if), ("speedscope", options.speedscope)):
+        if given:
+            raise UsageError(f"--{name} needs --profile", hint="leave out --no-profile")
+    nothing = ("instructions", "cycles", "cycles_model", "latency_ms", "timing", "profile")
+    bare = [
+        layer | {"instructions": None, "cycles": None, "timing_cycles": None} for layer in layers
+    ]
+    return dict.fromkeys(nothing) | {"what_if": [], "layers": bare}
+
+
+def priced(run: EmulatedInference, image: elf.Image, model: Pricing) -> tuple[Cost, ...]:
+    """Each step of an inference by a model."""
+    events = run.events or ({},) * len(run.blocks)
+    pairs = zip(run.blocks, events, strict=True)
+    return tuple(model.run(blocks, image.code, seen) for blocks, seen in pairs)
+
+
+def latency(
+    costs: tuple[Cost, ...], target: Target, macs: int, watched: bool = True
+) -> dict[str, Any]:
+    """What the target's own model says of an inference, and how far it can be trusted.
+
+    Without a watched inference nothing is known of what flash costs, and no error can be stated.
+    """
+    total = _sum(costs)
+    flash = target.flash_timing
+    checked = target.validated if watched else None
     return {
         "model": target.core.cycle_model,
         "cycles": total.cycles,
@@ -62,7 +133,7 @@ def what_if(run: EmulatedInference, target: Target, image: elf.Image, text: str)
         )
     if flash is not None:
         flash = flash.at(clock_hz, wait_states)
-    total = sum(priced(run, target, image, replace(calibrated(target), flash=flash)), Cost())
+    total = _sum(priced(run, image, replace(calibrated(target), flash=flash)))
     return {
         "clock_hz": clock_hz,
         "wait_states": flash.wait_states if flash else None,
@@ -76,12 +147,13 @@ def profiled(
 ) -> tuple[dict[str, Any], dict[str, object]]:
     """Where the cycles go, as JSON and as a file for speedscope."""
     image = elf.read(path)
-    parts = zip(layers, run.blocks, run.events, strict=True)
-    steps = [profile.Step(layer["name"], blocks, events) for layer, blocks, events in parts]
+    events = run.events or ({},) * len(run.blocks)
+    parts = zip(layers, run.blocks, events, strict=True)
+    steps = [profile.Step(layer["name"], blocks, seen) for layer, blocks, seen in parts]
     found = tuple(profile.spent(steps, calibrated(target), image, lines.read(path)))
     kernels = {layer["name"]: layer["kernel"] for layer in layers}
     by_line = profile.group(found, lambda one: one.line)
-    json = {
+    tables = {
         "kernels": _rows("kernel", profile.group(found, lambda one: kernels[one.layer])),
         "symbols": _rows("symbol", profile.group(found, lambda one: one.symbol or "?")),
         "lines": [
@@ -91,7 +163,7 @@ def profiled(
         ],
         "mix": _rows("kind", profile.group(found, lambda one: one.kind)),
     }
-    return json, profile.speedscope(path.stem, found)
+    return tables, profile.speedscope(path.stem, found)
 
 
 def _rows(key: str, groups: dict[Any, profile.Total]) -> list[dict[str, Any]]:
@@ -100,6 +172,23 @@ def _rows(key: str, groups: dict[Any, profile.Total]) -> list[dict[str, Any]]:
 
 def _row(total: profile.Total) -> dict[str, Any]:
     return {"instructions": total.instructions, "cycles": round(total.cycles)}
+
+
+def _sum(costs: tuple[Cost, ...]) -> Cost:
+    return sum(costs, Cost())
+
+
+def _median(values: list[int]) -> int:
+    return int(statistics.median(values))
+
+
+def _write(path: Path, content: dict[str, object]) -> None:
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as stream:
+            json.dump(content, stream)
+        os.replace(stream.name, path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _milliseconds(cost: Cost, clock_hz: int) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,24 +12,20 @@ import numpy.typing as npt
 
 from codegen import data, execute, graph_file, metrics, reference
 from codegen.ir import Array, Graph
-from emulator.cortex_m import CortexM
-from emulator.engine import Engine
 from emulator.host import HostModel
-from emulator.model import EmulatedModel
-from emulator.qemu import QemuMachine
+from emulator.model import EmulatedInference
 from targets import sizes, toolchain
 from targets.errors import UsageError
-from targets.machine import Inference, ModelImage
+from targets.machine import ModelImage
 from targets.target import Target
 from targets.target import load as load_target
-from thumbnet import project
+from thumbnet import emulation, project, timing
 from thumbnet.compiler import Progress, silent
 from thumbnet.options import RunOptions
 
 Int8Array = npt.NDArray[np.int8]
 BUILD = "build"
 FIRMWARE_SOURCES = ("startup.c", "main.c")
-CYCLES_MODEL = "m4-simple"
 NOT_COUNTED = "QEMU cannot count here: it loads no plugins, or there is no C compiler to make ours"
 
 
@@ -77,17 +72,28 @@ def verify(
     built = build(folder, options.toolchain, progress)
     samples = _samples(graph, options)
     inputs = _stored_inputs(graph, samples.head(options.max_samples))
+    if not len(inputs[0]):
+        raise UsageError("nothing to emulate", hint="--max-samples must be at least 1")
     expected = reference.run(graph, inputs)
-    runs, culprit = _emulate(target, built.elf, image, inputs, expected, options, progress)
+    job = _job(target, built, manifest, image, options)
+    stored = emulation.samples(inputs)
+    runs, checked = emulation.infer(job, stored, progress("emulating", len(stored)))
+    compared = _compared(expected, runs)
     found = manifest | {
         "toolchain": built.toolchain,
         "engine": options.engine,
         "samples": len(runs),
-        **_compared(expected, runs),
-        **_measured(runs, target, built, manifest),
+        "checked_samples": checked,
+        **compared,
+        **_measured(runs, target, built, manifest, options),
         "not_counted": NOT_COUNTED if options.profile and not runs[0].steps else None,
-        "first_divergence": None if culprit is None else _divergence(graph, manifest, *culprit),
+        "first_divergence": None,
     }
+    if compared["first_mismatch"]:
+        wrong = compared["first_mismatch"]["sample"]
+        arenas = emulation.trace(job, stored[wrong])
+        sample = tuple(x[wrong : wrong + 1] for x in inputs)
+        found["first_divergence"] = _divergence(graph, manifest, sample, arenas)
     found["sram"] = manifest["sram"] | {
         "stack": max(run.stack for run in runs),
         "arena_high_water": max(run.arena_high_water for run in runs),
@@ -98,6 +104,19 @@ def verify(
     if options.accuracy != "none" and options.data is not None:
         found |= _scored(folder, graph, float_graph, samples, image, options, progress)
     return found
+
+
+def _job(
+    target: Target,
+    built: Built,
+    manifest: dict[str, Any],
+    image: ModelImage,
+    options: RunOptions,
+) -> emulation.Job:
+    """The emulation of a project; its watchdog leaves portable code some five times what it needs."""
+    layers = tuple(layer["name"] for layer in manifest["layers"])
+    limit = 10_000_000 + 30 * manifest["macs"] + 1_000 * image.arena_size
+    return emulation.Job(target, built.elf, image, layers, limit, options)
 
 
 def _samples(graph: Graph, options: RunOptions) -> data.DataSet:
@@ -119,42 +138,6 @@ def _stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[Int8Array, ...]
         reference.to_int8(graph, port, execute.to_device(port, x))
         for port, x in zip(graph.inputs, samples.real(), strict=True)
     )
-
-
-Culprit = tuple[tuple[Int8Array, ...], list[bytes]]
-
-
-def _emulate(
-    target: Target,
-    elf: Path,
-    image: ModelImage,
-    inputs: tuple[Int8Array, ...],
-    expected: tuple[Int8Array, ...],
-    options: RunOptions,
-    progress: Progress,
-) -> tuple[list[Inference], Culprit | None]:
-    """Every inference; and for the first wrong one its inputs and the arena after each step."""
-    count = len(inputs[0])
-    if count == 0:
-        raise UsageError("nothing to emulate", hint="--max-samples must be at least 1")
-    advance = progress("emulating", count)
-    runs: list[Inference] = []
-    culprit = None
-    with EmulatedModel(_engine(target, elf, options), image) as model:
-        for sample in range(count):
-            stored = tuple(x[sample].tobytes() for x in inputs)
-            runs.append(model.infer(stored))
-            wanted = tuple(y[sample].tobytes() for y in expected)
-            if culprit is None and runs[-1].outputs != wanted:
-                culprit = (tuple(x[sample : sample + 1] for x in inputs), list(model.trace(stored)))
-            advance(1)
-    return runs, culprit
-
-
-def _engine(target: Target, elf: Path, options: RunOptions) -> Engine:
-    if options.engine == "qemu":
-        return QemuMachine(target, elf, count=options.profile)
-    return CortexM(target, elf, count=options.profile)
 
 
 def _divergence(
@@ -181,7 +164,7 @@ def _divergence(
     return None
 
 
-def _compared(expected: tuple[Int8Array, ...], runs: list[Inference]) -> dict[str, Any]:
+def _compared(expected: tuple[Int8Array, ...], runs: list[EmulatedInference]) -> dict[str, Any]:
     """Bytes that differ from the reference, and where the first of them is."""
     mismatched, first = 0, None
     for sample, run in enumerate(runs):
@@ -206,40 +189,24 @@ def _compared(expected: tuple[Int8Array, ...], runs: list[Inference]) -> dict[st
 
 
 def _measured(
-    runs: list[Inference], target: Target, built: Built, manifest: dict[str, Any]
+    runs: list[EmulatedInference],
+    target: Target,
+    built: Built,
+    manifest: dict[str, Any],
+    options: RunOptions,
 ) -> dict[str, Any]:
-    """Instructions and cycles (medians over the samples) and the sizes of the image."""
-    layers = []
-    for index, layer in enumerate(manifest["layers"]):
-        counts = [run.steps[index] for run in runs if run.steps]
-        layers.append(
-            layer
-            | {
-                "instructions": _median([c.instructions for c in counts]),
-                "cycles": _median([c.cycles for c in counts]),
-            }
-        )
-    instructions = _median([sum(s.instructions for s in run.steps) for run in runs if run.steps])
-    cycles = _median([sum(s.cycles for s in run.steps) for run in runs if run.steps])
+    """Instructions and cycles (medians over the samples), latency, and the sizes of the image."""
     weights = manifest["flash"]["weights"]
     return {
-        "instructions": instructions,
-        "cycles": cycles,
-        "cycles_model": CYCLES_MODEL,
         "clock_hz": target.clock_hz,
-        "latency_ms": None if cycles is None else cycles / target.clock_hz * 1e3,
-        "layers": layers,
         "flash": {
             "code": built.sizes.code,
             "weights": weights,
             "constants": built.sizes.constants - weights,
             "total": built.sizes.code + built.sizes.constants,
         },
+        **timing.measured(runs, target, built.elf, manifest, options),
     }
-
-
-def _median(values: list[int]) -> int | None:
-    return int(statistics.median(values)) if values else None
 
 
 def _scored(

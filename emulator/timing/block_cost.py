@@ -20,7 +20,7 @@ class BlockCost:
 BlockModel = Callable[[tuple[Instruction, ...], int], BlockCost]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # compared and hashed as itself: it is a cache's key
 class CycleModel:
     """How to price a block on one core."""
 

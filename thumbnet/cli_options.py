@@ -1,0 +1,166 @@
+"""The options of the command line, in groups that several verbs share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+Command = Callable[..., Any]
+
+
+def stacked(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """One decorator made of several, in the order they are to be listed in the help."""
+    return lambda command: functools.reduce(lambda f, d: d(f), reversed(decorators), command)
+
+
+output_options = stacked(
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings."),
+    click.option("--debug", is_flag=True, help="Show tracebacks."),
+)
+model_options = stacked(
+    click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        metavar="NAME=1,3,96,96",
+        help="Shape of an input with dynamic dimensions.",
+    ),
+    click.option("--simplify", is_flag=True, help="Run onnxslim on the model first."),
+)
+compile_options = stacked(
+    click.option(
+        "-t",
+        "--target",
+        default="generic-m4",
+        show_default=True,
+        help="Target name (see `thumbnet boards`) or a TOML of yours.",
+    ),
+    click.option(
+        "--calib",
+        metavar="FILE[:KEY]",
+        help="Calibration data, or 'random'. Default: calib_x of --data.",
+    ),
+    click.option(
+        "--method",
+        type=click.Choice(["minmax", "percentile", "mse"]),
+        help="How calibration finds ranges. [default: mse]",
+    ),
+    click.option(
+        "--calib-samples",
+        default=256,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Calibration samples to use at most.",
+    ),
+    click.option(
+        "--weights",
+        type=click.Choice(["int8"]),
+        default="int8",
+        show_default=True,
+        help="Weight format.",
+    ),
+    click.option(
+        "--optimize",
+        type=click.Choice(["speed", "sram", "flash", "balanced"]),
+        default="balanced",
+        show_default=True,
+        help="What to save.",
+    ),
+    click.option(
+        "--recipe",
+        type=click.Path(path_type=Path),
+        metavar="FILE.toml",
+        help="Per-layer choices (DIR/recipe.toml of an earlier build).",
+    ),
+    click.option("--name", help="Name of the model in C. [default: from the file's name]"),
+    click.option("--sram", metavar="SIZE", help="SRAM budget, like 64K."),
+    click.option("--flash", metavar="SIZE", help="Flash budget, like 512K."),
+    click.option("--cycles", metavar="COUNT", help="Budget of predicted cycles, like 20M."),
+    click.option(
+        "--dump",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Write the graph after every pass.",
+    ),
+    model_options,
+)
+data_option = click.option("--data", metavar="FILE[:KEY]", help="Samples, with labels to score.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Seed of random data.")
+run_options = stacked(
+    click.option("--metric", help="Metric to score with. [default: the data file's]"),
+    click.option(
+        "--accuracy",
+        type=click.Choice(["host", "emulator", "none"]),
+        default="host",
+        show_default=True,
+        help="Where the whole data set is run.",
+    ),
+    click.option(
+        "--max-samples",
+        default=20,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Samples to emulate.",
+    ),
+    click.option(
+        "--toolchain",
+        type=click.Choice(["auto", "gcc", "zig"]),
+        default="auto",
+        show_default=True,
+        help="C compiler.",
+    ),
+    click.option(
+        "--profile/--no-profile",
+        default=True,
+        show_default=True,
+        help="Count instructions and cycles per layer.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["unicorn", "qemu"]),
+        default="unicorn",
+        show_default=True,
+        help="What runs the firmware; qemu needs qemu-system-arm and a target that it has.",
+    ),
+    click.option(
+        "--checks",
+        type=click.Choice(["first", "all", "none"]),
+        default="first",
+        show_default=True,
+        help="Samples on which every memory access is checked.",
+    ),
+    click.option(
+        "--cycles-model",
+        default="m4-simple",
+        show_default=True,
+        help="Cycle model of the table; latency comes from the target's own.",
+    ),
+    click.option(
+        "--what-if",
+        multiple=True,
+        metavar="clock=80M,ws=2",
+        help="Price the same run at another clock or other wait states.",
+    ),
+    click.option(
+        "--speedscope",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE.json",
+        help="Write the profile by layer, function and source line, for speedscope.app.",
+    ),
+)
+by_option = click.option(
+    "--by",
+    type=click.Choice(["layers", "kernels", "symbols", "lines", "mix"]),
+    default="layers",
+    show_default=True,
+    help="What the table shows; --json has all.",
+)
+RUN_KEYS = (
+    *("metric", "accuracy", "max_samples", "toolchain", "profile", "engine", "checks"),
+    *("cycles_model", "what_if", "speedscope"),
+)
