@@ -6,7 +6,7 @@
 
 enum { READ = 16, WRITE = 17 }; /* uc_mem_type */
 enum { DEFINED = 1, ALLOWED = 2 }; /* of a byte of RAM */
-enum { REGIONS = 8, IT_STATE = 0x0600FC00 };
+enum { REGIONS = 8, NEAR = 512, IT_STATE = 0x0600FC00 };
 
 /* monitor.py names them by these numbers. */
 enum violation {
@@ -260,6 +260,15 @@ static struct ram *ram_of(struct monitor *m, uint64_t address)
     return NULL;
 }
 
+/* Whether a write below the stack's limit is the stack's: the stack pointer is near. */
+static int pushes(const struct monitor *m, uint64_t address)
+{
+    uint32_t sp = 0;
+
+    m->reg_read(m->engine, m->sp, &sp);
+    return address < m->stack_limit && (uint64_t)sp - address < NEAR;
+}
+
 static void check_ram(struct monitor *m, struct ram *ram, int type, uint64_t address, uint64_t size)
 {
     uint64_t offset = address - ram->base;
@@ -276,7 +285,8 @@ static void check_ram(struct monitor *m, struct ram *ram, int type, uint64_t add
         }
     }
     if (!(common & ALLOWED)) {
-        violate(m, type == WRITE ? FORBIDDEN_WRITE : FORBIDDEN_READ, address, size);
+        violate(m, type != WRITE ? FORBIDDEN_READ : pushes(m, address) ? STACK_OVERFLOW : FORBIDDEN_WRITE,
+                address, size);
     } else if (type == READ && !(common & DEFINED)) {
         violate(m, STALE_READ, address, size);
     }

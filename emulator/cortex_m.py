@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -18,7 +18,7 @@ from emulator.fault import Fault
 from emulator.memory import GATE
 from emulator.monitor import Events, Monitor
 from emulator.stack import StackGauge
-from emulator.timing.instruction import decode, encodings
+from emulator.timing.instruction import Instruction, decode
 from targets.errors import UsageError
 from targets.target import Target
 
@@ -236,12 +236,13 @@ class CortexM:
             raise self.fault(*self._refused)
         if self._get("pc") != stop:
             raise self.fault(self._stuck())
-        if self._floats.too_early or (not self._floats.enabled and uses_floats(self._uc)):
-            raise self.fault("floating-point instruction before CPACR enables the unit")
         if self._counter:
             self._counter.finish(stop)
             self._counted = self._counter.take()
             self._check_instructions()
+        if self._floats.too_early or (not self._floats.enabled and uses_floats(self._uc)):
+            reason = "floating-point instruction before CPACR enables the unit"
+            raise self._fault_at(self._float_executed(), reason, None)
 
     def _stuck(self) -> str:
         if self._counter and self._counter.exhausted:
@@ -258,16 +259,24 @@ class CortexM:
     def _check_instructions(self) -> None:
         """Refuses what Unicorn executes and the core would not."""
         for block in self._counted:
-            if (block.address, block.size) in self._known_blocks:
-                continue
-            self._known_blocks.add((block.address, block.size))
-            at = block.address
-            code = self.read(block.address, block.size)
-            for encoding, instruction in zip(encodings(code), decode(code), strict=True):
-                reason = isa.violation(instruction, self._target.core)
-                if reason:
-                    raise self._fault_at(at, reason, None)
-                at += len(encoding)
+            if (block.address, block.size) not in self._known_blocks:
+                self._known_blocks.add((block.address, block.size))
+                for address, instruction in self._instructions(block):
+                    reason = isa.violation(instruction, self._target.core)
+                    if reason:
+                        raise self._fault_at(address, reason, None)
+
+    def _instructions(self, block: BlockCount) -> Iterator[tuple[int, Instruction]]:
+        address = block.address
+        for instruction in decode(self.read(block.address, block.size)):
+            yield address, instruction
+            address += instruction.size
+
+    def _float_executed(self) -> int:
+        """Address of a floating-point instruction that was executed; where the core is, if unknown."""
+        executed = (at for block in self._counted for at in self._instructions(block))
+        floats = (address for address, instruction in executed if instruction.is_float)
+        return next(floats, self._get("pc"))
 
     def _on_invalid_access(
         self, uc: Uc, access: int, address: int, size: int, value: int, user: object

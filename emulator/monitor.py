@@ -14,7 +14,7 @@ from unicorn import UC_HOOK_BLOCK, UC_HOOK_CODE, UC_HOOK_MEM_READ, UC_HOOK_MEM_W
 
 from emulator import native
 from emulator.elf import Image
-from emulator.memory import stack_limit
+from emulator.memory import RED_ZONE, stack_limit
 from emulator.timing.instruction import encodings
 from targets.errors import ThumbnetError
 from targets.target import Target
@@ -105,7 +105,8 @@ class Monitor:
             if region.kind == "ram":
                 self._require(library.monitor_add_ram(self._monitor, region.base, region.size))
         self._watch_flash(target)
-        library.monitor_set_stack(self._monitor, stack_limit(target.ram, image))
+        floor = stack_limit(target.ram, image) + RED_ZONE
+        library.monitor_set_stack(self._monitor, floor)
         for kind, function in (
             (UC_HOOK_BLOCK, library.monitor_block),
             (UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, library.monitor_access),
