@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from unicorn import UC_HOOK_CODE
 
-from emulator import native, qemu_counter
+from emulator import native, qemu_counter, qemu_process
 from emulator.blocks import BlockCount
 from emulator.cortex_m import CortexM
 from emulator.cycles import price
@@ -18,6 +21,7 @@ from emulator.memory import POISON
 from emulator.model import EmulatedModel
 from emulator.qemu import LARGE, QemuMachine
 from emulator.qemu_counter import joined
+from emulator.qemu_process import QemuProcess
 from targets import load, names
 from targets.errors import DoesNotFit, ToolMissing, UsageError
 from targets.machine import Inference
@@ -94,6 +98,45 @@ def test_counts_start_anew(machine: QemuMachine) -> None:
     assert machine.measure("probe_loop", 10).blocks == first
     assert price(first, machine.read).instructions == 2 + 2 * 10 + 1
     assert price(first, machine.read).cycles == 23 + 2 * (9 + 1)
+
+
+@pytest.mark.parametrize("argument", [0, 1])
+def test_what_an_it_block_skips_is_counted_in_both(
+    build: Build, machine: QemuMachine, argument: int
+) -> None:
+    other = CortexM(load(BOARD), build(BOARD, COMPILER), count=True)
+    hooked = []
+    other._uc.hook_add(UC_HOOK_CODE, lambda uc, address, size, user: hooked.append(address))
+    other.boot()
+    hooked.clear()
+    there, here = other.measure("probe_it", argument), machine.measure("probe_it", argument)
+    assert len(hooked) == 4  # Unicorn's hook is not called for the one skipped
+    assert price(there.blocks, other.read).instructions == 5
+    assert price(here.blocks, machine.read).instructions == machine.instructions == 5
+
+
+@pytest.mark.parametrize("function", ["probe_it", "probe_many", "probe_stack"])
+def test_counts_are_those_of_a_callback_per_instruction(
+    build: Build, machine: QemuMachine, tmp_path: Path, qemu: str, function: str
+) -> None:
+    path = tmp_path / "count"
+    path.write_bytes(bytes(8))
+    options = qemu_counter.plugin_options(qemu_process.release(qemu))
+    plugin = native.compiled(Path(__file__).with_name("insn_plugin.c"), options)
+    image = build(BOARD, COMPILER)
+    process = QemuProcess(BOARD, image, tmp_path / "log", f"file={plugin},count={path}")
+    with contextlib.closing(process):
+        idle = machine.address("app_idle")
+        process.remote.set_breakpoint(idle)
+        process.remote.resume(5)
+        before = int.from_bytes(path.read_bytes(), "little")
+        call = {"r0": 1, "lr": idle | 1, "pc": machine.address(function)}
+        process.remote.set_registers(call)
+        process.remote.resume(5)
+        after = int.from_bytes(path.read_bytes(), "little")
+    assert before > 0
+    machine.measure(function, 1)
+    assert machine.instructions == after - before
 
 
 def test_blocks_are_joined_only_where_one_always_follows_the_other() -> None:
@@ -176,6 +219,15 @@ def test_qemu_that_dies_is_a_fault(machine: QemuMachine) -> None:
         machine.read_word(machine.address("app_status"))
 
 
+def test_qemu_that_dies_in_a_call_is_a_fault(build: Build) -> None:
+    with QemuMachine(load(BOARD), build(BOARD, COMPILER), timeout_s=60) as machine:
+        killer = threading.Timer(0.2, os.kill, (process(machine), 9))
+        killer.start()
+        with pytest.raises(Fault, match="QEMU ended"):
+            machine.call("probe_endless")
+        killer.join()
+
+
 def test_nothing_is_left_running(build: Build) -> None:
     machine = QemuMachine(load(BOARD), build(BOARD, COMPILER))
     pids = []
@@ -215,7 +267,7 @@ def test_a_failing_init_leaves_nothing_running(
 def test_without_a_plugin_runs_are_not_counted(
     build: Build, monkeypatch: pytest.MonkeyPatch, api: int | None
 ) -> None:
-    options = (f"-DPLUGIN_API={api}", "-Wl,-z,undefs")
+    options = (f"-DPLUGIN_API={api}", *qemu_counter.plugin_options((0, 0))[1:])
     path = None if api is None else native.compiled(qemu_counter.SOURCE, options)
     assert api is None or path is not None
     monkeypatch.setattr(qemu_counter, "plugin", lambda release: path)
