@@ -21,7 +21,7 @@ from emulator.memory import POISON
 from emulator.model import EmulatedModel
 from emulator.qemu import LARGE, QemuMachine
 from emulator.qemu_counter import joined
-from emulator.qemu_process import QemuProcess
+from emulator.qemu_process import QemuProcess, plugin_option
 from targets import load, names
 from targets.errors import DoesNotFit, ToolMissing, UsageError
 from targets.machine import Inference
@@ -36,8 +36,8 @@ X = bytes(range(10, 18))
 
 @pytest.fixture
 def machine(build: Build) -> Iterator[QemuMachine]:
-    """Idle, counting; a call has half a second."""
-    with QemuMachine(load(BOARD), build(BOARD, COMPILER), count=True, timeout_s=0.5) as booted:
+    """Idle and counting."""
+    with QemuMachine(load(BOARD), build(BOARD, COMPILER), count=True) as booted:
         yield booted
 
 
@@ -123,8 +123,9 @@ def test_counts_are_those_of_a_callback_per_instruction(
     path.write_bytes(bytes(8))
     options = qemu_counter.plugin_options(qemu_process.release(qemu))
     plugin = native.compiled(Path(__file__).with_name("insn_plugin.c"), options)
-    image = build(BOARD, COMPILER)
-    process = QemuProcess(BOARD, image, tmp_path / "log", f"file={plugin},count={path}")
+    assert plugin is not None
+    option = plugin_option(plugin, count=path)
+    process = QemuProcess(BOARD, build(BOARD, COMPILER), tmp_path / "log", option)
     with contextlib.closing(process):
         idle = machine.address("app_idle")
         process.remote.set_breakpoint(idle)
@@ -197,7 +198,9 @@ def test_a_hard_fault_is_reported_at_once(build: Build, name: str) -> None:
 
 
 @pytest.mark.parametrize("function", ["probe_endless", "probe_sleep"])
-def test_a_call_that_never_returns(machine: QemuMachine, function: str) -> None:
+def test_a_call_that_never_returns(build: Build, function: str) -> None:
+    machine = QemuMachine(load(BOARD), build(BOARD, COMPILER), timeout_s=0.5)
+    machine.boot()
     pid = process(machine)
     with pytest.raises(Fault, match=r"did not return within 0\.5 s") as caught:
         machine.call(function)
