@@ -123,8 +123,8 @@ class PacketStream:
         return bytes((self._pending.pop(0),))
 
     def _fill(self, deadline: float) -> None:
-        self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
         try:
+            self._socket.settimeout(max(deadline - time.monotonic(), 1e-3))
             received = self._socket.recv(1 << 16)
         except TimeoutError:
             raise
@@ -135,8 +135,8 @@ class PacketStream:
         self._pending += received
 
     def _write(self, data: bytes) -> None:
-        self._socket.settimeout(REPLY_TIMEOUT_S)
         try:
+            self._socket.settimeout(REPLY_TIMEOUT_S)
             self._socket.sendall(data)
         except OSError as error:  # also when nobody reads any more
             raise Disconnected("the connection is lost") from error

@@ -17,12 +17,13 @@ from emulator.fault import Fault, Report
 from emulator.gdb_remote import Disconnected, GdbRemote, RemoteError
 from emulator.memory import POISON
 from emulator.qemu_counter import QemuCounter
-from emulator.qemu_process import QemuProcess
+from emulator.qemu_process import QemuProcess, plugin_option
 from emulator.stack import StackGauge
 from targets import target as targets
 from targets.errors import ThumbnetError, UsageError
 from targets.target import Target
 
+BOOT_S = 10.0  # at least; starting QEMU and filling RAM take some of it
 LARGE = 1 << 14  # bytes: read through a file, which takes milliseconds per megabyte
 # 1: stmia r0!, {r1}; cmp r0, r2; bne 1b; 2: b 2b. The same on every core.
 _FILL = bytes.fromhex("02c0 9042 fcd1 fee7")
@@ -89,7 +90,7 @@ class QemuMachine:
             idle = self.address("app_idle")
             self._remote.set_breakpoint(self._gate)
             self._remote.set_breakpoint(idle)
-            self._execute(idle)
+            self._execute(idle, max(self._timeout_s, BOOT_S))
             self._remote.clear_breakpoint(idle)
         except BaseException:
             self.close()
@@ -103,7 +104,7 @@ class QemuMachine:
         passed = dict(zip(ARGUMENTS, arguments, strict=False))
         start = {"lr": self._gate | 1, "pc": self.address(function)}
         self._remote.set_registers({**passed, **preserved, **start})
-        self._execute(self._gate)
+        self._execute(self._gate, self._timeout_s)
         registers = self._remote.registers()
         spoiled = [name for name, value in preserved.items() if registers[name] != value]
         if spoiled:
@@ -190,7 +191,7 @@ class QemuMachine:
         plugin = qemu_counter.plugin(release) if self._count else None
         if plugin:
             counter = QemuCounter(folder / "blocks")
-            option = f"file={_escaped(plugin)},table={_escaped(folder / 'blocks')}"
+            option = plugin_option(plugin, table=folder / "blocks")
             try:
                 self._process = QemuProcess(self._machine, self._path, log, option)
             except ThumbnetError:  # a QEMU built without plugins, or with others than we know
@@ -210,17 +211,17 @@ class QemuMachine:
         begin = {"r0": ram.base + len(_FILL), "r1": word, "r2": ram.end, "pc": ram.base}
         remote.set_registers(begin)
         remote.set_breakpoint(ram.base + _FILLED)
-        self._execute(ram.base + _FILLED)
+        self._execute(ram.base + _FILLED, max(self._timeout_s, BOOT_S))
         remote.clear_breakpoint(ram.base + _FILLED)
         remote.write(ram.base, bytes((POISON,)) * len(_FILL))
         remote.set_registers(reset)
 
-    def _execute(self, stop: int) -> None:
+    def _execute(self, stop: int, timeout_s: float) -> None:
         """Runs until pc is at stop; anything else is a Fault."""
         try:
-            self._remote.resume(self._timeout_s)
+            self._remote.resume(timeout_s)
         except TimeoutError as error:
-            raise self._stuck() from error
+            raise self._stuck(timeout_s) from error
         except Disconnected as error:
             assert self._process is not None
             self._process.close()
@@ -231,9 +232,9 @@ class QemuMachine:
         if self._counter:
             self._counter.finish(stop)
 
-    def _stuck(self) -> Fault:
+    def _stuck(self, timeout_s: float) -> Fault:
         """The Fault of a core that runs on; QEMU is killed."""
-        reason = f"did not return within {self._timeout_s:g} s"
+        reason = f"did not return within {timeout_s:g} s"
         try:
             self._remote.interrupt()
         except (RemoteError, TimeoutError):
@@ -285,8 +286,3 @@ def machine_of(target: Target) -> str:
         f"QEMU has no machine with the memory of {target.name}",
         hint="targets that run in QEMU: " + ", ".join(known),
     )
-
-
-def _escaped(path: Path) -> str:
-    """A path as the value of an option of QEMU's, where a comma separates."""
-    return str(path).replace(",", ",,")

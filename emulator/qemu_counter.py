@@ -25,12 +25,16 @@ _FIRST_RELEASE_OF_API_2 = (9, 0)
 @cache
 def plugin(release: tuple[int, int]) -> Path | None:
     """The plugin for a QEMU release, compiled once per user; None where it cannot be had."""
+    return native.compiled(SOURCE, plugin_options(release))
+
+
+def plugin_options(release: tuple[int, int]) -> tuple[str, ...]:
+    """How to compile a plugin for a QEMU release."""
     api = 2 if release >= _FIRST_RELEASE_OF_API_2 else 1
-    # QEMU itself defines what the plugin calls. macOS wants that said; zig's linker too.
-    undefined = (
-        "-Wl,-undefined,dynamic_lookup" if platform.system() == "Darwin" else "-Wl,-z,undefs"
-    )
-    return native.compiled(SOURCE, (f"-DPLUGIN_API={api}", "-fvisibility=hidden", undefined))
+    # QEMU itself defines what the plugin calls. macOS wants that said, and some linkers elsewhere.
+    darwin = platform.system() == "Darwin"
+    undefined = "-Wl,-undefined,dynamic_lookup" if darwin else "-Wl,-z,undefs"
+    return (f"-DPLUGIN_API={api}", "-fvisibility=hidden", undefined)
 
 
 class QemuCounter:

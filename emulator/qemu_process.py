@@ -47,6 +47,12 @@ def release(program: str) -> tuple[int, int]:
     return int(major), int(minor)
 
 
+def plugin_option(plugin: Path, **arguments: Path) -> str:
+    """A TCG plugin with its arguments, as the command line takes it."""
+    values = {"file": plugin, **arguments}
+    return ",".join(f"{name}={str(path).replace(',', ',,')}" for name, path in values.items())
+
+
 class QemuProcess:
     """A running QEMU whose core stands at its reset vector. It has no port, no display, no devices' I/O.
 
@@ -60,7 +66,7 @@ class QemuProcess:
             machine: name of a QEMU machine.
             image: the ELF file to load.
             log: where QEMU's own messages go.
-            plugin: a TCG plugin with its arguments; empty for none.
+            plugin: what plugin_option() made; empty for none.
         """
         command = [find(), "-M", machine, *_QUIET, "-kernel", str(image), "-S", "-gdb", "stdio"]
         command += ["-plugin", plugin] if plugin else []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from unicorn import UC_HOOK_CODE
 
-from emulator import native, qemu_counter
+from emulator import native, qemu_counter, qemu_process
 from emulator.blocks import BlockCount
 from emulator.cortex_m import CortexM
 from emulator.fault import Fault
@@ -18,6 +21,7 @@ from emulator.memory import POISON
 from emulator.model import EmulatedModel
 from emulator.qemu import LARGE, QemuMachine
 from emulator.qemu_counter import joined
+from emulator.qemu_process import QemuProcess, plugin_option
 from emulator.timing.price import pricing
 from targets import load, names
 from targets.errors import DoesNotFit, ToolMissing, UsageError
@@ -33,8 +37,8 @@ X = bytes(range(10, 18))
 
 @pytest.fixture
 def machine(build: Build) -> Iterator[QemuMachine]:
-    """Idle, counting; a call has half a second."""
-    with QemuMachine(load(BOARD), build(BOARD, COMPILER), count=True, timeout_s=0.5) as booted:
+    """Idle and counting."""
+    with QemuMachine(load(BOARD), build(BOARD, COMPILER), count=True) as booted:
         yield booted
 
 
@@ -98,6 +102,50 @@ def test_counts_start_anew(machine: QemuMachine) -> None:
     assert pricing("m4-simple").run(first, machine.code).cycles == 23 + 2 * (9 + 1)
 
 
+@pytest.mark.parametrize("argument", [0, 1])
+def test_what_an_it_block_skips_is_counted_in_both(
+    build: Build, machine: QemuMachine, argument: int
+) -> None:
+    other = CortexM(load(BOARD), build(BOARD, COMPILER), count=True)
+    hooked = []
+    other._uc.hook_add(UC_HOOK_CODE, lambda uc, address, size, user: hooked.append(address))
+    other.boot()
+    hooked.clear()
+    there, here = other.measure("probe_it", argument), machine.measure("probe_it", argument)
+    assert len(hooked) == 4  # Unicorn's hook is not called for the one skipped
+    assert pricing("m4-simple").run(there.blocks, other.code).instructions == 5
+    assert (
+        pricing("m4-simple").run(here.blocks, machine.code).instructions
+        == machine.instructions
+        == 5
+    )
+
+
+@pytest.mark.parametrize("function", ["probe_it", "probe_many", "probe_stack"])
+def test_counts_are_those_of_a_callback_per_instruction(
+    build: Build, machine: QemuMachine, tmp_path: Path, qemu: str, function: str
+) -> None:
+    path = tmp_path / "count"
+    path.write_bytes(bytes(8))
+    options = qemu_counter.plugin_options(qemu_process.release(qemu))
+    plugin = native.compiled(Path(__file__).with_name("insn_plugin.c"), options)
+    assert plugin is not None
+    option = plugin_option(plugin, count=path)
+    process = QemuProcess(BOARD, build(BOARD, COMPILER), tmp_path / "log", option)
+    with contextlib.closing(process):
+        idle = machine.address("app_idle")
+        process.remote.set_breakpoint(idle)
+        process.remote.resume(5)
+        before = int.from_bytes(path.read_bytes(), "little")
+        call = {"r0": 1, "lr": idle | 1, "pc": machine.address(function)}
+        process.remote.set_registers(call)
+        process.remote.resume(5)
+        after = int.from_bytes(path.read_bytes(), "little")
+    assert before > 0
+    machine.measure(function, 1)
+    assert machine.instructions == after - before
+
+
 def test_blocks_are_joined_only_where_one_always_follows_the_other() -> None:
     first, rest = BlockCount(0, 4, 7, 0), BlockCount(4, 6, 7, 2)
     assert joined([first, rest]) == (BlockCount(0, 10, 7, 2),)
@@ -156,7 +204,9 @@ def test_a_hard_fault_is_reported_at_once(build: Build, name: str) -> None:
 
 
 @pytest.mark.parametrize("function", ["probe_endless", "probe_sleep"])
-def test_a_call_that_never_returns(machine: QemuMachine, function: str) -> None:
+def test_a_call_that_never_returns(build: Build, function: str) -> None:
+    machine = QemuMachine(load(BOARD), build(BOARD, COMPILER), timeout_s=0.5)
+    machine.boot()
     pid = process(machine)
     with pytest.raises(Fault, match=r"did not return within 0\.5 s") as caught:
         machine.call(function)
@@ -176,6 +226,15 @@ def test_qemu_that_dies_is_a_fault(machine: QemuMachine) -> None:
     os.kill(process(machine), 9)
     with pytest.raises(Fault, match="host read"):
         machine.read_word(machine.address("app_status"))
+
+
+def test_qemu_that_dies_in_a_call_is_a_fault(build: Build) -> None:
+    with QemuMachine(load(BOARD), build(BOARD, COMPILER), timeout_s=60) as machine:
+        killer = threading.Timer(0.2, os.kill, (process(machine), 9))
+        killer.start()
+        with pytest.raises(Fault, match="QEMU ended"):
+            machine.call("probe_endless")
+        killer.join()
 
 
 def test_nothing_is_left_running(build: Build) -> None:
@@ -217,7 +276,7 @@ def test_a_failing_init_leaves_nothing_running(
 def test_without_a_plugin_runs_are_not_counted(
     build: Build, monkeypatch: pytest.MonkeyPatch, api: int | None
 ) -> None:
-    options = (f"-DPLUGIN_API={api}", "-Wl,-z,undefs")
+    options = (f"-DPLUGIN_API={api}", *qemu_counter.plugin_options((0, 0))[1:])
     path = None if api is None else native.compiled(qemu_counter.SOURCE, options)
     assert api is None or path is not None
     monkeypatch.setattr(qemu_counter, "plugin", lambda release: path)

@@ -16,6 +16,7 @@ void probe_breakpoint(void);
 uint32_t probe_recurse(uint32_t depth);
 uint32_t probe_many(uint32_t n);
 void probe_spoil(void);
+uint32_t probe_it(uint32_t n);
 void keep_probes(void);
 
 static const uint32_t constant = 7;
@@ -134,6 +135,27 @@ __asm__(".section .text.probe_spoil, \"ax\"\n"
         ".size probe_spoil, . - probe_spoil\n"
         ".text\n");
 
+/* Five instructions, one of which is skipped: a 16-bit or a 32-bit one. */
+#if __ARM_ARCH_ISA_THUMB >= 2
+__asm__(".section .text.probe_it, \"ax\"\n"
+        ".thumb_func\n"
+        ".global probe_it\n"
+        ".type probe_it, %function\n"
+        "probe_it:\n"
+        "    cmp r0, #1\n"
+        "    ite eq\n"
+        "    addeq r0, #5\n"
+        "    subne.w r0, r0, #300\n"
+        "    bx lr\n"
+        ".size probe_it, . - probe_it\n"
+        ".text\n");
+#else
+uint32_t probe_it(uint32_t n)
+{
+    return n;
+}
+#endif
+
 /* Named by the linker script; holds all others. */
 void keep_probes(void)
 {
@@ -153,5 +175,6 @@ void keep_probes(void)
     kept = (void *)(uintptr_t)probe_breakpoint;
     kept = (void *)(uintptr_t)probe_recurse;
     kept = (void *)(uintptr_t)probe_many;
+    kept = (void *)(uintptr_t)probe_it;
     (void)kept;
 }
