@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal, Self
 
 import unicorn
-from unicorn import UcError, arm_const
+from unicorn import Uc, UcError, arm_const
 
 from emulator import elf, engine, exceptions, memory, peripherals, uart
-from emulator.blocks import BlockCount, BlockCounter, block_counter
+from emulator.blocks import BlockCount, BlockCounter
 from emulator.bus import Bus
 from emulator.clock import NEVER, Watch, block_clock
 from emulator.cycles import price
@@ -41,14 +41,19 @@ class Firmware:
     """
 
     def __init__(
-        self, target: Target, image: Path, *, count: bool = False, cycles_model: str = "m4-simple"
+        self,
+        target: Target,
+        image: Path,
+        *,
+        counter: Callable[[Uc], BlockCounter] | None = None,
+        cycles_model: str = "m4-simple",
     ) -> None:
         """Loads an image and resets.
 
         Args:
             target: a board whose file names a family of peripherals.
             image: an ELF file, or a raw binary that begins at the start of flash.
-            count: count blocks, for take_blocks().
+            counter: what counts blocks for take_blocks(), like blocks.block_counter.
             cycles_model: how to price blocks; this is what time is made of.
         """
         if not target.family:
@@ -64,7 +69,7 @@ class Firmware:
             memory.map_alias(self._uc, target, alias.base, alias.of)
         self._clock = block_clock(self._uc, _pricing(self.read, cycles_model))
         # After the clock: Unicorn asks no further hook about a block that the clock has stopped.
-        self._counter: BlockCounter | None = block_counter(self._uc) if count else None
+        self._counter = counter(self._uc) if counter else None
         self._event: int | None = None
         self._refused: tuple[str, int] | None = None
         self._uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_access)
@@ -79,7 +84,7 @@ class Firmware:
             return self._clock.cycles
 
         self.on_time_read: Callable[[int], None] = lambda address: None
-        bus = Bus(self._uc)
+        bus = self._bus = Bus(self._uc)
         bus.map(BASE, SIZE)
         self._interrupts = Interrupts(self._family.priority_bits)
         self._systick = SysTick(now)
@@ -184,6 +189,10 @@ class Firmware:
                 self._clock.skip(min(limit, self._systick.next_event))
             elif not self._enter_due():
                 self._slice(limit)
+
+    def register(self, address: int) -> int:
+        """A peripheral's register, without the effects of reading it."""
+        return self._bus.peek(address)
 
     def read(self, address: int, size: int) -> bytes:
         """Reads memory."""
@@ -355,12 +364,12 @@ class Firmware:
             self._clock.stop_soon()
 
     def _on_invalid_access(
-        self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, user: object
+        self, uc: Uc, access: int, address: int, size: int, value: int, user: object
     ) -> bool:
         self._refused = (engine.ACCESSES.get(access, "invalid access"), address)
         return False
 
-    def _on_exception(self, uc: unicorn.Uc, number: int, user: object) -> None:
+    def _on_exception(self, uc: Uc, number: int, user: object) -> None:
         self._event = number
         uc.emu_stop()
 
