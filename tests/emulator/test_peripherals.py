@@ -72,8 +72,10 @@ def test_every_family_loads(name: str) -> None:
     found = family.load(name)
     assert found.name == name
     inside = [(r.base, r.base + r.size) for r in found.ranges]
-    addresses = [c.register for c in (*found.copies, *found.constants)]
-    addresses += [device.base for device in (*found.uarts, *found.timers)]
+    addresses = [copy.register for copy in found.copies]
+    addresses += [constant.register for constant in found.constants]
+    addresses += [uart.base for uart in found.uarts]
+    addresses += [timer.base for timer in found.timers]
     for address in addresses:
         assert any(base <= address < end for base, end in inside), hex(address)
     assert len({uart.name for uart in found.uarts}) == len(found.uarts)
