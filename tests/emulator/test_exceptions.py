@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,28 @@ def test_order_and_stacks(
     assert found[:9] == [main, 0, 25, main, 0x100, 36, process, 0, 47]
     assert found[9:15] == NESTED
     assert found[15:] == [0x40, 0x33, 0x41, 0x42, 0x33, 0x43]
+
+
+@pytest.mark.parametrize("board", ["mps2-an385", "mps2-an386", "mps2-an500", "mps2-an505"])
+def test_same_as_in_qemu(tmp_path: Path, board: str) -> None:
+    """The same image in QEMU, whose machines are secure where there is a choice."""
+    if not shutil.which("qemu-system-arm"):
+        pytest.skip("qemu-system-arm is not installed")
+    image = build(board, "exceptions", tmp_path, REPORT=1)
+    with Firmware(load(board), image) as firmware:
+        assert firmware.run() == "exit"
+        ours = [int(line, 16) for line in firmware.text.split()]
+    semihosting = ("-semihosting-config", "enable=on,target=native")
+    done = subprocess.run(
+        ("qemu-system-arm", "-M", board, "-nographic", *semihosting, "-kernel", image),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    theirs = [int(line, 16) for line in (done.stdout + done.stderr).split()]
+    secure = 0x41 if board == "mps2-an505" else 0
+    assert [x | secure if x >> 24 == 0xFF else x for x in ours] == theirs
 
 
 @pytest.mark.parametrize("board", ["nucleo-l4r5zi", "disco-f746ng", "nucleo-u575zi-q"])

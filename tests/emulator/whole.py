@@ -23,6 +23,7 @@ def build(target: str, source: str, folder: Path, **defines: int) -> Path:
         "UART_IRQ": console.irq,
         "UART_V1": int(console.kind == "stm32-v1"),
         "UART_V2": int(console.kind == "stm32-v2"),
+        "REPORT": 0,
         **defines,
     }
     project = folder / f"{target}-{source}"
