@@ -42,6 +42,11 @@ class Bus:
         """The stored word at an address that belongs to no device."""
         return self._words.get(address, 0)
 
+    def peek(self, address: int) -> int:
+        """The word at an address, without the effects of reading it."""
+        device = self._devices.get(address)
+        return device[0].peek(device[1]) if device else self.word(address)
+
     def store(self, address: int, value: int) -> None:
         """Sets the stored word at an address that belongs to no device."""
         self._words[address] = value
@@ -56,7 +61,7 @@ class Bus:
         address = base + offset
         device = self._devices.get(address & ~3)
         if size < 4:
-            old = device[0].peek(device[1]) if device else self.word(address & ~3)
+            old = self.peek(address & ~3)
             shift = 8 * (address & 3)
             value = old & ~(_mask(size) << shift) | (value & _mask(size)) << shift
         value &= 0xFFFF_FFFF

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Literal, Self
 
 import unicorn
-from unicorn import UcError, arm_const
+from unicorn import Uc, UcError, arm_const
 
-from emulator import elf, exceptions, memory, peripherals, uart, unicorn_core
-from emulator.blocks import BlockCount, BlockCounter, block_counter
-from emulator.bus import Bus
+from emulator import elf, exceptions, memory, unicorn_core
+from emulator.blocks import BlockCount, BlockCounter
+from emulator.board import Board
 from emulator.clock import NEVER, Watch, block_clock
-from emulator.exceptions import SVCALL, SYSTICK, BadReturn
+from emulator.exceptions import SVCALL, BadReturn
 from emulator.fault import Fault, Report
-from emulator.interrupts import Interrupts, Masks
+from emulator.interrupts import Masks
 from emulator.semihosting import Semihosting
-from emulator.system import BASE, SIZE, CycleCounter, SystemControl
-from emulator.systick import SysTick
 from emulator.timing.price import pricing
 from targets import family
 from targets.errors import UsageError
@@ -41,75 +39,50 @@ class Firmware:
     """
 
     def __init__(
-        self, target: Target, image: Path, *, count: bool = False, cycles_model: str = "m4-simple"
+        self,
+        target: Target,
+        image: Path,
+        *,
+        counter: Callable[[Uc], BlockCounter] | None = None,
+        cycles_model: str = "m4-simple",
     ) -> None:
         """Loads an image and resets.
 
         Args:
             target: a board whose file names a family of peripherals.
             image: an ELF file, or a raw binary that begins at the start of flash.
-            count: count blocks, for take_blocks().
+            counter: what counts blocks for take_blocks(), like blocks.block_counter.
             cycles_model: how to price blocks; this is what time is made of.
         """
         if not target.family:
             hint = "name a 'family' and a 'console' in its TOML"
             raise UsageError(f"no peripherals are known of '{target.name}'", hint=hint)
         self._target = target
-        self._family = family.load(target.family)
+        described = family.load(target.family)
         self._image = _image(image, target)
         self._uc = unicorn_core.make(target)
         memory.map_regions(self._uc, target)
         memory.load(self._uc, target, self._image)
-        for alias in self._family.aliases:
+        for alias in described.aliases:
             memory.map_alias(self._uc, target, alias.base, alias.of)
         self._clock = block_clock(self._uc, _pricing(self.read, cycles_model))
         # After the clock: Unicorn asks no further hook about a block that the clock has stopped.
-        self._counter: BlockCounter | None = block_counter(self._uc) if count else None
+        self._counter = counter(self._uc) if counter else None
         self._event: int | None = None
         self._refused: tuple[str, int] | None = None
         self._uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_access)
         self._uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
-        self._attach()
-        self._reset()
-
-    def _attach(self) -> None:
-        """Puts the peripherals where firmware looks for them."""
-
-        def now() -> int:
-            return self._clock.cycles
-
-        self.on_time_read: Callable[[int], None] = lambda address: None
-        bus = Bus(self._uc)
-        bus.map(BASE, SIZE)
-        self._interrupts = Interrupts(self._family.priority_bits)
-        self._systick = SysTick(now)
-        core = self._target.core
-        self._system = SystemControl(core, self._interrupts, self._systick, bus)
-        self._system.on_change = self._clock.stop_soon
-
-        def on_read(address: int) -> None:
-            self.on_time_read(address)
-
-        CycleCounter(core, now, bus).on_read = on_read
-        for timer in peripherals.attach(self._family, bus, now):
-            timer.on_read = on_read
-        self._ports = uart.attach(self._family.uarts, bus, self._interrupts)
-        for port in self._ports.values():
-            port.on_change = self._on_line
+        self._board = Board(self._uc, target, described, self._clock)
+        self._board.console.on_transmit = self._on_transmit
         self._received = bytearray()
-        self._ports[self._target.console].on_transmit = self._on_transmit
-        self._host = Semihosting(self.read, self.write, now, self._target.clock_hz)
-
-    def _reset(self) -> None:
-        table = self._target.vector_table
-        self._system.vector_table = table
-        self._uc.reg_write(arm_const.UC_ARM_REG_MSP, self._word(table))
+        self._until = b""
+        self._seen = 0  # bytes received before run() was called
+        self._host = Semihosting(self.read, self.write, lambda: self._clock.cycles, target.clock_hz)
+        self._uc.reg_write(arm_const.UC_ARM_REG_MSP, self._word(target.vector_table))
         self._uc.reg_write(arm_const.UC_ARM_REG_LR, 0xFFFF_FFFF)
-        self._pc = self._word(table + 4) & ~1
+        self._pc = self._word(target.vector_table + 4) & ~1
         self._asleep = False
         self._stop_asked = False
-        self._until = b""
-        self._seen = 0
 
     def __enter__(self) -> Self:
         """Returns itself: the image is at reset."""
@@ -125,6 +98,20 @@ class Firmware:
             self._uc.mem_unmap(region.base, region.size)
 
     @property
+    def on_time_read(self) -> Callable[[int], None]:
+        """Called with the address at each read of a timer's count or of CYCCNT, before it is answered."""
+        return self._board.on_time_read
+
+    @on_time_read.setter
+    def on_time_read(self, call: Callable[[int], None]) -> None:
+        self._board.on_time_read = call
+
+    @property
+    def board(self) -> str:
+        """Name of the target."""
+        return self._target.name
+
+    @property
     def cycles(self) -> int:
         """Modelled cycles since reset."""
         return self._clock.cycles
@@ -133,6 +120,15 @@ class Firmware:
     def received(self) -> bytes:
         """What the firmware has sent on its console."""
         return bytes(self._received)
+
+    def received_from(self, start: int) -> bytes:
+        """What the firmware has sent on its console after so many bytes."""
+        return bytes(self._received[start:])
+
+    @property
+    def clock_hz(self) -> int:
+        """Cycles per second of the board's time."""
+        return self._target.clock_hz
 
     @property
     def text(self) -> bytes:
@@ -146,10 +142,10 @@ class Firmware:
 
     def send(self, data: bytes) -> None:
         """Sends bytes to the firmware's console."""
-        self._ports[self._target.console].send(data)
+        self._board.console.send(data)
 
     def stop(self) -> None:
-        """Ends run() soon; to be used within on_time_read."""
+        """Ends run() soon; may be used within on_time_read."""
         self._stop_asked = True
         self._clock.stop_soon()
 
@@ -181,9 +177,13 @@ class Firmware:
             if stop:
                 return stop
             if self._asleep:
-                self._clock.skip(min(limit, self._systick.next_event))
+                self._clock.skip(min(limit, self._board.systick.next_event))
             elif not self._enter_due():
                 self._slice(limit)
+
+    def register(self, address: int) -> int:
+        """A peripheral's register, without the effects of reading it."""
+        return self._board.bus.peek(address)
 
     def read(self, address: int, size: int) -> bytes:
         """Reads memory."""
@@ -208,16 +208,14 @@ class Firmware:
 
     def _collect(self) -> None:
         """Brings pending exceptions up to date, and wakes the core for them."""
-        if self._systick.poll():
-            self._interrupts.pending.add(SYSTICK)
-        self._interrupts.sample()
-        self._asleep = self._asleep and not self._interrupts.wakes(self._masks())
+        self._board.collect()
+        self._asleep = self._asleep and not self._board.interrupts.wakes(self._masks())
 
     def _stopped(self, limit: int) -> Stop | None:
         """Why to return from run(), if for anything."""
         if self.exit_code is not None:
             return "exit"
-        if self._system.reset_requested:
+        if self._board.system.reset_requested:
             return "reset"
         if self._until and self._until in self._received[self._seen :]:
             return "until"
@@ -226,11 +224,11 @@ class Firmware:
             return "stopped"
         if self._clock.cycles >= limit:
             return "cycles"
-        return "idle" if self._asleep and self._systick.next_event == NEVER else None
+        return "idle" if self._asleep and self._board.systick.next_event == NEVER else None
 
     def _enter_due(self) -> bool:
         """Enters the handler of the exception that is due, if one is."""
-        number = self._interrupts.next(self._masks())
+        number = self._board.interrupts.next(self._masks())
         if number is None:
             return False
         self._enter(number)
@@ -238,7 +236,7 @@ class Firmware:
 
     def _enter(self, number: int) -> None:
         core = self._target.core
-        handler = self._word(self._system.vector_table + 4 * number)
+        handler = self._word(self._board.system.vector_table + 4 * number)
         if not handler & 1:
             raise self.fault(f"vector {number} is not the address of Thumb code", handler)
         if self._counter:
@@ -249,8 +247,8 @@ class Firmware:
             exceptions.enter(self._uc, number, self._pc, fpu=core.fpu, v8=v8)
         except UcError as error:
             raise self.fault(f"no memory to stack registers for exception {number}") from error
-        self._interrupts.pending.discard(number)
-        self._interrupts.active.append(number)
+        self._board.interrupts.pending.discard(number)
+        self._board.interrupts.active.append(number)
         self._pc = handler & ~1
 
     def _leave(self, magic: int) -> None:
@@ -263,21 +261,21 @@ class Firmware:
             raise self.fault(str(error)) from error
         except UcError as error:
             raise self.fault(f"no memory to unstack registers: return 0x{magic:08x}") from error
-        self._interrupts.active.pop()
-        if not self._interrupts.active and self._system.sleeps_on_exit:
+        self._board.interrupts.active.pop()
+        if not self._board.interrupts.active and self._board.system.sleeps_on_exit:
             self._asleep = True
 
     def _slice(self, limit: int) -> None:
         """Runs to the next event: a deadline, an exception, or something for the host to do."""
         masks = self._masks()
         watch: Watch = ()
-        if self._interrupts.held_back(masks):
+        if self._board.interrupts.held_back(masks):
             watch = (
                 (arm_const.UC_ARM_REG_PRIMASK, masks.primask),
                 (arm_const.UC_ARM_REG_BASEPRI, masks.basepri),
             )
         self._event = self._refused = None
-        self._clock.start(min(limit, self._systick.next_event), watch)
+        self._clock.start(min(limit, self._board.systick.next_event), watch)
         error = None
         try:
             self._uc.emu_start(self._pc | 1, _NOWHERE)
@@ -285,7 +283,7 @@ class Firmware:
             error = raised
         self._clock.check()
         self._pc = int(self._uc.reg_read(arm_const.UC_ARM_REG_PC))
-        if self._target.core.fpu and not self._system.floats_enabled:
+        if self._target.core.fpu and not self._board.system.floats_enabled:
             self._check_floats()
         self._after(error)
 
@@ -316,8 +314,8 @@ class Firmware:
         raise self.fault(reason, address) from error
 
     def _supervisor_call(self) -> None:
-        self._interrupts.pending.add(SVCALL)
-        if self._interrupts.next(self._masks()) != SVCALL:
+        self._board.interrupts.pending.add(SVCALL)
+        if self._board.interrupts.next(self._masks()) != SVCALL:
             raise self.fault("supervisor call where its priority does not allow it")
         self._enter(SVCALL)
 
@@ -348,19 +346,13 @@ class Firmware:
         if self._until and self._received.endswith(self._until):
             self._clock.stop_soon()
 
-    def _on_line(self) -> None:
-        """A device's interrupt line may have risen."""
-        self._interrupts.sample()
-        if self._interrupts.next(Masks()) is not None:
-            self._clock.stop_soon()
-
     def _on_invalid_access(
-        self, uc: unicorn.Uc, access: int, address: int, size: int, value: int, user: object
+        self, uc: Uc, access: int, address: int, size: int, value: int, user: object
     ) -> bool:
         self._refused = (unicorn_core.ACCESSES.get(access, "invalid access"), address)
         return False
 
-    def _on_exception(self, uc: unicorn.Uc, number: int, user: object) -> None:
+    def _on_exception(self, uc: Uc, number: int, user: object) -> None:
         self._event = number
         uc.emu_stop()
 

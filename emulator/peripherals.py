@@ -18,9 +18,10 @@ class RuledWord:
     def __init__(self, copies: tuple[Copy, ...], constants: tuple[Constant, ...]) -> None:
         """Zero."""
         self._copies = copies
-        self._ones = 0
+        self._ones = self._zeros = 0
         for constant in constants:
-            self._ones |= constant.bits
+            self._ones |= constant.ones
+            self._zeros |= constant.zeros
         self._written = 0
 
     def peek(self, offset: int) -> int:
@@ -30,7 +31,7 @@ class RuledWord:
             mask = (1 << copy.width) - 1
             field = self._written >> copy.from_bit & mask
             value = value & ~(mask << copy.to_bit) | field << copy.to_bit
-        return value | self._ones
+        return value & ~self._zeros | self._ones
 
     def read(self, offset: int) -> int:
         """The same: reading changes nothing."""

@@ -61,10 +61,11 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Bits that always read as ones."""
+    """Bits that always read as ones, and bits that always read as zeros."""
 
     register: int
-    bits: int
+    ones: int
+    zeros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,16 +187,16 @@ def _copies(path: Path, table: Table) -> Iterator[Copy]:
 
 
 def _constants(path: Path, table: Table) -> Iterator[Constant]:
-    """[[constants]]: bits that read as ones in each of some registers."""
-    for i, row in enumerate(
-        tables.rows(path, "constants", table, {"registers": list, "bits": int})
-    ):
-        where, bits = f"constants[{i}].", _int(row, "bits")
-        if not 0 <= bits < 1 << 32:
-            raise UsageError(f"{path}: '{where}bits' must be a word")
+    """[[constants]]: bits that always read as ones, or as zeros, in each of some registers."""
+    keys, optional = {"registers": list}, {"ones": int, "zeros": int}
+    for i, row in enumerate(tables.rows(path, "constants", table, keys, optional)):
+        where = f"constants[{i}]."
+        masks = tuple(cast(int, row.get(key, 0)) for key in optional)
+        if not all(0 <= mask < 1 << 32 for mask in masks):
+            raise UsageError(f"{path}: '{where}ones' and '{where}zeros' must be words")
         for register in tables.integers(path, where, row, "registers"):
             _check_word(path, f"{where}registers", register)
-            yield Constant(register, bits)
+            yield Constant(register, *masks)
 
 
 def _uarts(path: Path, table: Table) -> Iterator[Uart]:

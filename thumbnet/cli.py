@@ -282,3 +282,6 @@ def _fail(error: ThumbnetError, as_json: bool) -> NoReturn:
 def main() -> None:
     """Entry point of the `thumbnet` script."""
     cli(prog_name="thumbnet")
+
+
+from thumbnet import cli_boot  # noqa: E402, F401  (a verb of its own module: it needs what is above)

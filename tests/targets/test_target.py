@@ -42,6 +42,18 @@ WRONG = {
     "alignment": ("base = 0x0", "base = 0x10", "multiple of 1024"),
     "size": ("size = 0x1000", "size = 0", "multiple of 1024"),
     "overlap": ("base = 0x2000_0000", "base = 0x800", "'flash' and 'ram' overlap"),
+    "family alone": ("clock_hz", 'family = "mps2"\nclock_hz', "'family' and 'console' go together"),
+    "family": (
+        "clock_hz",
+        'family = "mps3"\nconsole = "uart0"\nclock_hz',
+        "unknown family 'mps3'",
+    ),
+    "family type": ("clock_hz", "family = 1\nclock_hz", "'family' must be a string"),
+    "console": (
+        "clock_hz",
+        'family = "mps2"\nconsole = "uart9"\nclock_hz',
+        "family 'mps2' has no UART 'uart9'",
+    ),
     "names": ('name = "ram"', 'name = "flash"', "two of one name"),
 }
 
