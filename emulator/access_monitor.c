@@ -334,7 +334,7 @@ void monitor_access(void *uc, int type, uint64_t address, int size, int64_t valu
         return;
     }
     if ((address & ((uint64_t)size - 1)) != 0) {
-        if (!may_be_unaligned(m)) {
+        if (m->regions != 0 && !may_be_unaligned(m)) {
             violate(m, UNALIGNED_ACCESS, address, (uint64_t)size);
             return;
         }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,6 +16,7 @@ from emulator.clock import NEVER, Watch, block_clock
 from emulator.exceptions import SVCALL, BadReturn
 from emulator.fault import Fault, Report
 from emulator.interrupts import Masks
+from emulator.monitor import Events, Monitor
 from emulator.semihosting import Semihosting
 from emulator.timing.price import pricing
 from targets import family
@@ -44,6 +45,7 @@ class Firmware:
         image: Path,
         *,
         counter: Callable[[Uc], BlockCounter] | None = None,
+        watch: bool = False,
         cycles_model: str = "m4-simple",
     ) -> None:
         """Loads an image and resets.
@@ -52,6 +54,7 @@ class Firmware:
             target: a board whose file names a family of peripherals.
             image: an ELF file, or a raw binary that begins at the start of flash.
             counter: what counts blocks for take_blocks(), like blocks.block_counter.
+            watch: see what flash has to be read for, for take_events().
             cycles_model: how to price blocks; this is what time is made of.
         """
         if not target.family:
@@ -68,6 +71,7 @@ class Firmware:
         self._clock = block_clock(self._uc, _pricing(self.read, cycles_model))
         # After the clock: Unicorn asks no further hook about a block that the clock has stopped.
         self._counter = counter(self._uc) if counter else None
+        self._monitor = Monitor(self._uc, target) if watch else None
         self._event: int | None = None
         self._refused: tuple[str, int] | None = None
         self._uc.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_invalid_access)
@@ -148,6 +152,10 @@ class Firmware:
         """Ends run() soon; may be used within on_time_read."""
         self._stop_asked = True
         self._clock.stop_soon()
+
+    def take_events(self) -> Mapping[int, Events]:
+        """What blocks caused since the last call, by address; nothing when not watched."""
+        return self._monitor.take() if self._monitor else {}
 
     def take_blocks(self) -> tuple[BlockCount, ...]:
         """Blocks counted since the last call; within on_time_read, the one that reads is counted."""

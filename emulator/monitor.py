@@ -78,8 +78,13 @@ class _Events(ctypes.Structure):
 class Monitor:
     """Watches an engine from its making on. Make it before the engine runs anything."""
 
-    def __init__(self, uc: Uc, target: Target, image: Image) -> None:
+    def __init__(self, uc: Uc, target: Target, image: Image | None = None) -> None:
         """Installs the hooks.
+
+        Args:
+            uc: the engine.
+            target: for the extent of RAM, and for what flash stands behind.
+            image: for its static data and its divisions; None: only look, and allow everything.
 
         Raises:
             ThumbnetError: the C helper cannot be compiled or loaded here.
@@ -101,19 +106,15 @@ class Monitor:
         strict = not target.core.unaligned
         self._monitor = ctypes.c_void_p(library.monitor_new(handle, *calls, ids, strict))
         self._require(bool(self._monitor))
-        for region in target.regions:
-            if region.kind == "ram":
-                self._require(library.monitor_add_ram(self._monitor, region.base, region.size))
         self._watch_flash(target)
-        floor = stack_limit(target.ram, image) + RED_ZONE
-        library.monitor_set_stack(self._monitor, floor)
         for kind, function in (
             (UC_HOOK_BLOCK, library.monitor_block),
             (UC_HOOK_MEM_READ | UC_HOOK_MEM_WRITE, library.monitor_access),
         ):
             add_hook(kind, function, self._monitor)
-        if target.core.hardware_divide:
-            for address in _divisions(image):
+        if image:
+            self._check(target, image)
+            for address in _divisions(image) if target.core.hardware_divide else ():
                 add_hook(UC_HOOK_CODE, library.monitor_divide, self._monitor, at=address)
 
     def define(self, address: int, size: int) -> None:
@@ -154,6 +155,14 @@ class Monitor:
         reason = _REASONS[number]
         shown = None if reason in _WITHOUT_ADDRESS else address
         return Violation(reason.format(size=size), shown, pc & ~1)
+
+    def _check(self, target: Target, image: Image) -> None:
+        for region in target.regions:
+            if region.kind == "ram":
+                added = self._library.monitor_add_ram(self._monitor, region.base, region.size)
+                self._require(added)
+        floor = stack_limit(target.ram, image) + RED_ZONE
+        self._library.monitor_set_stack(self._monitor, floor)
 
     def _watch_flash(self, target: Target) -> None:
         timing = target.flash_timing
