@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from targets import load
 from targets.errors import ThumbnetError, UsageError
 
 LIST = Path(__file__).with_name("silicon.toml")
+Prepare = Callable[[Firmware], None]
+
 READY = b"m-ready\r\n"
 BOOT_CYCLES = 100_000_000
 PAUSE_CYCLES = (
@@ -70,9 +73,10 @@ def locate(folder: Path, image: Image) -> Path | None:
     return None
 
 
-def boot(image: Image, path: Path) -> Firmware:
-    """The image on its board, ready for commands."""
+def boot(image: Image, path: Path, prepare: Prepare = lambda firmware: None) -> Firmware:
+    """The image on its board, ready for commands; prepare() sees it before it runs."""
     firmware = Firmware(load(image.board), path, counter=block_counter)
+    prepare(firmware)
     if firmware.run(until=READY, max_cycles=BOOT_CYCLES) != "until":
         raise ThumbnetError(f"{image.name} did not boot; it sent {firmware.received!r}")
     firmware.run(max_cycles=PAUSE_CYCLES)
@@ -91,14 +95,30 @@ def command(firmware: Firmware, text: str) -> str:
     return response
 
 
-def timed_blocks(image: Image, path: Path) -> Timed:
+def timed_blocks(
+    image: Image,
+    path: Path,
+    prepare: Prepare = lambda firmware: None,
+    on_lap: Callable[[], None] = lambda: None,
+) -> Timed:
     """Boots an image and counts the blocks of one inference, as its own timer brackets it.
 
-    The block that reads the timer is counted once: at its end, the first read forgets it.
+    The block that reads the timer is counted once, at the end: the first read forgets it.
+
+    Args:
+        image: from the list.
+        path: what locate() found.
+        prepare: sees the firmware before it runs, to watch more than blocks.
+        on_lap: called at the start and at the stop of the image's clock.
     """
-    firmware = boot(image, path)
+    firmware = boot(image, path, prepare)
     laps: list[tuple[BlockCount, ...]] = []
-    firmware.on_time_read = lambda address: laps.append(firmware.take_blocks())
+
+    def on_time_read(address: int) -> None:
+        laps.append(firmware.take_blocks())
+        on_lap()
+
+    firmware.on_time_read = on_time_read
     response = command(firmware, "infer 1 1%")
     firmware.on_time_read = lambda address: None
     if len(laps) != 2 or "m-infer-done" not in response:

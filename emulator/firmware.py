@@ -17,6 +17,7 @@ from emulator.cycles import price
 from emulator.exceptions import SVCALL, BadReturn
 from emulator.fault import Fault
 from emulator.interrupts import Masks
+from emulator.reads import watch_reads
 from emulator.semihosting import Semihosting
 from targets import family
 from targets.errors import UsageError
@@ -153,6 +154,10 @@ class Firmware:
         """Blocks counted since the last call; within on_time_read, the one that reads is counted."""
         return self._counter.take() if self._counter else ()
 
+    def watch_reads(self, start: int, end: int, call: Callable[[int, int], None]) -> None:
+        """Before the first run: calls back with address and size for each load in [start, end)."""
+        watch_reads(self._uc, start, end, call)
+
     def run(self, until: bytes = b"", max_cycles: int | None = None) -> Stop:
         """Runs on.
 
@@ -243,7 +248,7 @@ class Firmware:
             self._counter.finish(self._pc)
         self._clock.arrive(self._pc, exceptions.entry_cycles(core.thumb2))
         try:
-            v8 = core.name == "cortex-m33"
+            v8 = core.unicorn_cpu == "CORTEX_M33"
             exceptions.enter(self._uc, number, self._pc, fpu=core.fpu, v8=v8)
         except UcError as error:
             raise self.fault(f"no memory to stack registers for exception {number}") from error

@@ -148,3 +148,23 @@ def test_published_images_infer(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(IMAGES))
 def test_all_published_images_infer(name: str) -> None:
     infers(name)
+
+
+def test_watching_flash_changes_nothing_and_sees_the_weights() -> None:
+    """The images of this vendor have loads in IT blocks; this model reads each weight once."""
+    image = IMAGES["st-1.2-nucleo-l4r5zi-ad"]
+    path = published(image.name)
+    reads, laps = [0], []
+
+    def count(address: int, size: int) -> None:
+        reads[0] += size
+
+    watched = tier_a.timed_blocks(
+        image,
+        path,
+        lambda firmware: firmware.watch_reads(0x0800_0000, 0x0820_0000, count),
+        lambda: laps.append(reads[0]),
+    )
+    assert watched.blocks == tier_a.timed_blocks(image, path).blocks
+    weights = 264_192  # bytes, of its dense layers
+    assert weights <= laps[1] - laps[0] < weights * 1.1
