@@ -251,7 +251,7 @@ class Firmware:
             self._counter.finish(self._pc)
         self._clock.arrive(self._pc, exceptions.entry_cycles(core.thumb2))
         try:
-            v8 = core.name == "cortex-m33"
+            v8 = core.unicorn_cpu == "CORTEX_M33"
             exceptions.enter(self._uc, number, self._pc, fpu=core.fpu, v8=v8)
         except UcError as error:
             raise self.fault(f"no memory to stack registers for exception {number}") from error

@@ -89,9 +89,9 @@ M3 = CycleModel(
     unaligned=1,
     data_dependent_division=True,
 )
-# Fitted on four published images (docs/silicon.md); one cycle by the fetch unit's width alone.
+# Fitted on four published images (docs/emulator.md); one cycle by the fetch unit's width alone.
 M4 = CycleModel(
-    Pipeline(_M4, misaligned_run=1.25),
+    Pipeline(_M4, misaligned_run=1.19),
     taken=2,
     description="Cortex-M4, DDI 0439B",
     unaligned=1,
