@@ -19,7 +19,7 @@ from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
-from codegen.tuned import depthwise, gemm
+from codegen.tuned import depthwise, gemm, winograd
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 CHUNK = 1 << 23
@@ -319,7 +319,28 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
     return (gemm.footprint(shape.slides, shape.x, shape.y),)
 
 
+def _winograd_geometry(layer: Layer) -> winograd.Geometry:
+    return winograd.Geometry(*_sliding(layer))
+
+
+def _winograd_serves(layer: Layer) -> bool:
+    able = layer.core.dsp and _groups(layer) == 1
+    return able and winograd.serves(layer, _scaling(layer), _winograd_geometry(layer))
+
+
 KERNELS = (
+    Kernel(
+        name="conv2d.winograd",
+        template="ops/conv2d.winograd.c.j2",
+        assembly="ops/conv2d.winograd.S.j2",
+        serves=_winograd_serves,
+        instance=lambda layer: winograd.instance(
+            layer, _scaling(layer), _winograd_geometry(layer)
+        ),
+        cycles=lambda layer: winograd.cycles(_winograd_geometry(layer), _limits(layer)),
+        footprints=lambda layer: (winograd.footprint(_winograd_geometry(layer)),),
+        scratch=lambda layer: _winograd_geometry(layer).scratch,
+    ),
     Kernel(
         name="conv2d.gemm",
         template="ops/conv2d.gemm.c.j2",
