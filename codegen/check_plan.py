@@ -213,7 +213,7 @@ READ_FIRST = frozenset({"conv2d.window", "dense.dsp"})
 BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2}
 
 # Variants that have read all input under so many output rows before the first store of any of them.
-BANDS: Mapping[str, int] = {"conv2d.winograd": 2}
+BANDS: Mapping[str, int] = {"conv2d.winograd": 2, "conv2d.winograd_small": 2}
 
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,

@@ -19,7 +19,7 @@ from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
-from codegen.tuned import depthwise, gemm, winograd
+from codegen.tuned import depthwise, gemm, winograd, winograd_small
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 CHUNK = 1 << 23
@@ -340,6 +340,18 @@ KERNELS = (
         cycles=lambda layer: winograd.cycles(_winograd_geometry(layer), _limits(layer)),
         footprints=lambda layer: (winograd.footprint(_winograd_geometry(layer)),),
         scratch=lambda layer: _winograd_geometry(layer).scratch,
+    ),
+    Kernel(
+        name="conv2d.winograd_small",
+        template="ops/conv2d.winograd_small.c.j2",
+        assembly="ops/conv2d.winograd_small.S.j2",
+        serves=_winograd_serves,
+        instance=lambda layer: winograd_small.instance(
+            layer, _scaling(layer), _winograd_geometry(layer)
+        ),
+        cycles=lambda layer: winograd_small.cycles(_winograd_geometry(layer), _limits(layer)),
+        footprints=lambda layer: (winograd.footprint(_winograd_geometry(layer)),),
+        scratch=lambda layer: winograd_small.scratch(_winograd_geometry(layer)),
     ),
     Kernel(
         name="conv2d.gemm",

@@ -30,9 +30,10 @@ ORDER = (1, 2, 0, 3)  # of rows and columns of a tile: 0 continues the sum of 1 
 TRANSFORM = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])
 HEADER = 3  # words before the first block: rounding constant, shift, zero points
 _NUMBERS = ("return", "addend", "shift", "border", "x", "out", "stream", "end", "columns", "tiles")
-_NUMBERS += ("unit", "left", "top", "rows", "inner_end")
+_NUMBERS += ("unit", "left", "top", "rows", "inner_end", "tile")
 _MULTIPLIERS = 4 * len(_NUMBERS)
-_SUMS = _MULTIPLIERS + 4 * BLOCK
+_BIASES = _MULTIPLIERS + 4 * BLOCK
+_SUMS = _BIASES + 4 * BLOCK
 FRAME = _SUMS + 5 * 32  # five times eight sums
 
 
@@ -128,21 +129,29 @@ def order(depth: int) -> list[int]:
 def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     """Template params and the stream."""
     x, w, b = layer.inputs
-    found = lane(scaling, SCALE)
-    assert found is not None
     blocks = pack(w.values.astype(np.int64), folded_bias(x, w, b), scaling.multipliers)
-    border = (x.grid.zero_point & 0xFF) * 0x01010101
-    words = np.concatenate([[found.addend, found.shift], signed(np.array([border])), blocks])
+    words = np.concatenate([header(layer, scaling), blocks])
     constant = Constant("stream", "int32_t", words, 2 * 16 * w.size // 9)
     label = window.label(shape.slides, shape.x, shape.y)
-    return Instance(f"winograd_{label}", _params(shape, found), (constant,))
+    return Instance(f"winograd_{label}", params(shape, scaling), (constant,))
 
 
-def _params(shape: Geometry, found: Lane) -> dict[str, object]:
+def header(layer: Layer, scaling: Scaling) -> IntArray:
+    """First words of the stream: rounding constant, shift, four zero points."""
+    found = lane(scaling, SCALE)
+    assert found is not None
+    border = (layer.inputs[0].grid.zero_point & 0xFF) * 0x01010101
+    return signed(np.array([found.addend, found.shift, border]))
+
+
+def params(shape: Geometry, scaling: Scaling) -> dict[str, object]:
+    """What the templates are told."""
+    found = lane(scaling, SCALE)
+    assert found is not None
     depth, channels = shape.x[3], shape.y[3]
     out_row = shape.y[2] * channels
-    params = window.params(shape.slides, shape.x, shape.y) | _machine(shape) | _limits(found)
-    return params | {
+    common = window.params(shape.slides, shape.x, shape.y) | _machine(shape) | _limits(found)
+    return common | {
         "channels": channels,
         "line_columns": shape.line,
         "tile_rows": tuple(shape.first_rows()),
@@ -167,7 +176,7 @@ def _machine(shape: Geometry) -> dict[str, object]:
         "row_bytes": shape.x[2] * depth,
         "outside": shape.outside,
         "zero_words": shape.x[2] * groups,
-        "plane_bytes": shape.plane_bytes,
+        "tiles_at": shape.plane_bytes,
         "borders": tuple({"start": s, "count": count} for s, count in borders if count),
         "first_bytes": left * column,
         "inner_bytes": shape.x[2] * column,
@@ -196,6 +205,7 @@ def _slots() -> dict[str, object]:
     sums = [_SUMS + 32 * i for i in range(5)]
     return numbers | {
         "multipliers": _MULTIPLIERS,
+        "biases": _BIASES,
         "first": sums[0],
         "plus": tuple(sums[1:3]),
         "minus": tuple(sums[3:]),
@@ -243,19 +253,39 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
         shape: the layer's geometry.
         limits: least and largest result.
     """
-    depth, channels = shape.x[3], shape.y[3]
     bands, units = len(shape.first_rows()), len(shape.first_columns())
-    limiting = 4 * (6 * (limits[0] > -128) + 6 * (limits[1] < 127))
-    block = 649 + limiting + 16 * 16 * depth // 2
-    unit = 25 + 190 * depth // 4 + channels // BLOCK * block
-    words = shape.x[2] * depth // 4
-    band = 62 + words * 29 + 6 * words // _unrolled(shape) + units * unit
+    blocks = shape.y[3] // BLOCK * block_cycles(shape, limits)
+    unit = 25 + 190 * shape.x[3] // 4 + blocks
     sides = shape.slides.pads[1] + shape.slides.pads[3]
-    return float(60 + 4 * sides * depth + bands * band + 2 * shape.outside * 5 * words)
+    band = rows_cycles(shape) + units * unit
+    return 60.0 + 4 * sides * shape.x[3] + bands * band + outside_cycles(shape)
+
+
+def block_cycles(shape: Geometry, limits: tuple[int, int]) -> int:
+    """Predicted cycles of four channels of two tiles."""
+    limiting = 4 * (6 * (limits[0] > -128) + 6 * (limits[1] < 127))
+    return 649 + limiting + 16 * 16 * shape.x[3] // 2
+
+
+def rows_cycles(shape: Geometry) -> float:
+    """Predicted cycles for the columns of a row of tiles."""
+    words = shape.x[2] * shape.x[3] // 4
+    return 62 + words * (29 + 6 / _unrolled(shape))
+
+
+def outside_cycles(shape: Geometry) -> int:
+    """Predicted cycles for rows of zero points, above and below."""
+    return 2 * shape.outside * 5 * shape.x[2] * shape.x[3] // 4
+
+
+def code_bytes(shape: Geometry, limits: tuple[int, int]) -> int:
+    """Predicted bytes of instructions."""
+    clamps = (limits[0] > -128) + (limits[1] < 127)
+    padding = 60 * shape.outside + 40 * any(shape.slides.pads[1::2])
+    return 2960 + 28 * shape.x[3] + 4 * 24 * clamps + padding
 
 
 def flash(shape: Geometry, limits: tuple[int, int]) -> int:
     """Predicted bytes in flash: the stream and the instructions."""
-    depth, channels = shape.x[3], shape.y[3]
-    code = 3072 + 28 * depth + 16 * ((limits[0] > -128) + (limits[1] < 127))
-    return 4 * HEADER + channels // BLOCK * 4 * (2 * BLOCK + 32 * depth) + code
+    block = 4 * (2 * BLOCK + 32 * shape.x[3])
+    return 4 * HEADER + shape.y[3] // BLOCK * block + code_bytes(shape, limits)
