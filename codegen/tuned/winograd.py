@@ -29,8 +29,8 @@ MOST_DEPTH = 64  # immediate offsets reach all of a unit
 ORDER = (1, 2, 0, 3)  # of rows and columns of a tile: 0 continues the sum of 1 and 2
 TRANSFORM = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]])
 HEADER = 3  # words before the first block: rounding constant, shift, zero points
-_NUMBERS = ("return", "addend", "shift", "border", "x", "out", "stream", "end", "columns", "tiles")
-_NUMBERS += ("unit", "left", "top", "rows", "inner_end", "tile")
+_NUMBERS: tuple[str, ...] = ("return", "addend", "shift", "border", "x", "out", "stream", "end")
+_NUMBERS += ("columns", "tiles", "unit", "left", "top", "rows", "inner_end", "tile", "zeros")
 _MULTIPLIERS = 4 * len(_NUMBERS)
 _BIASES = _MULTIPLIERS + 4 * BLOCK
 _SUMS = _BIASES + 4 * BLOCK
@@ -59,12 +59,6 @@ class Geometry:
     def outside(self) -> bool:
         """Whether tiles see rows outside the image."""
         return self.slides.pads[0] > 0 or self.slides.pads[2] > 0
-
-    @property
-    def scratch(self) -> int:
-        """Bytes of scratch: four combined rows; then two tiles, or before them a row of zero points."""
-        row = self.x[2] * self.x[3] if self.outside else 0
-        return self.plane_bytes + max(4 * 16 * self.x[3], row)
 
     def first_rows(self) -> list[int]:
         """First output row of each row of tiles."""
@@ -177,6 +171,7 @@ def _machine(shape: Geometry) -> dict[str, object]:
         "outside": shape.outside,
         "zero_words": shape.x[2] * groups,
         "tiles_at": shape.plane_bytes,
+        "zeros_at": shape.plane_bytes,
         "borders": tuple({"start": s, "count": count} for s, count in borders if count),
         "first_bytes": left * column,
         "inner_bytes": shape.x[2] * column,
@@ -237,6 +232,12 @@ def _unrolled(shape: Geometry) -> int:
     return 2 if shape.x[2] * shape.x[3] % 8 == 0 else 1
 
 
+def scratch(shape: Geometry) -> int:
+    """Bytes of scratch: four combined rows; then two tiles, or before them a row of zero points."""
+    row = shape.x[2] * shape.x[3] if shape.outside else 0
+    return shape.plane_bytes + max(4 * 16 * shape.x[3], row)
+
+
 def footprint(shape: Geometry) -> Footprint:
     """One event per row of tiles: four rows are read, then two are written."""
     first = np.array(shape.first_rows(), np.int64)
@@ -281,8 +282,8 @@ def outside_cycles(shape: Geometry) -> int:
 def code_bytes(shape: Geometry, limits: tuple[int, int]) -> int:
     """Predicted bytes of instructions."""
     clamps = (limits[0] > -128) + (limits[1] < 127)
-    padding = 60 * shape.outside + 40 * any(shape.slides.pads[1::2])
-    return 2960 + 28 * shape.x[3] + 4 * 24 * clamps + padding
+    padding = 120 * shape.outside + 96 * any(shape.slides.pads[1::2])
+    return 2850 + 28 * shape.x[3] + 96 * clamps + padding
 
 
 def flash(shape: Geometry, limits: tuple[int, int]) -> int:

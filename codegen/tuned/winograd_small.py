@@ -21,9 +21,9 @@ TAPS = tuple((row, column) for column in (0, 2, 1) for row in range(3))
 
 
 def pack(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
-    """The blocks of the stream: per four channels multipliers, 4 * biases, then channel by channel the weights.
+    """The blocks of the stream: per four channels multipliers, 4 * biases, then each channel's weights.
 
-    A word is four elements of a tap; nine words follow each other.
+    A word is four elements of a tap; the words of its nine taps follow each other.
 
     Args:
         weights: (O, 3, 3, C), O and C multiples of 4.
@@ -39,12 +39,17 @@ def pack(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
 
 
 def scratch(shape: Geometry) -> int:
-    """Bytes of scratch: combined columns, later weights; then all tiles of a row."""
+    """Bytes of scratch: combined weights, then all tiles of a row.
+
+    The combined columns of the row begin where the weights will be. Tiles are made from the last to the
+    first; each unit lies behind all columns that it and those before it need. Where the image has a border,
+    a row of zero points is needed while there are columns, but no tiles yet: it lies at the end.
+    """
     return _tiles_at(shape) + len(shape.first_columns()) * _unit_bytes(shape)
 
 
 def _tiles_at(shape: Geometry) -> int:
-    return max(shape.plane_bytes, 16 * 8 * shape.x[3])
+    return 16 * 8 * shape.x[3]
 
 
 def _unit_bytes(shape: Geometry) -> int:
@@ -67,6 +72,11 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
         "stream_bytes": shape.y[3] // BLOCK * 4 * _block_words(shape),
         "unit_count": len(shape.first_columns()),
         "unit_bytes": _unit_bytes(shape),
+        "zeros_at": scratch(shape) - shape.x[2] * depth,
+        "last_unit": {
+            "columns": 8 * depth * shape.first_columns()[-1],
+            "tiles": (len(shape.first_columns()) - 1) * _unit_bytes(shape),
+        },
         "weights": {"place": 8 * depth, "upper": 64 * depth, "bytes": 8 * depth},
     }
     label = window.label(shape.slides, shape.x, shape.y)
@@ -95,4 +105,4 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
 def flash(shape: Geometry, limits: tuple[int, int]) -> int:
     """Predicted bytes in flash: the stream and the instructions."""
     stream = 4 * HEADER + shape.y[3] // BLOCK * 4 * _block_words(shape)
-    return stream + 560 + winograd.code_bytes(shape, limits)
+    return stream + 760 + winograd.code_bytes(shape, limits)
