@@ -20,7 +20,7 @@ LEAST_ARENA = {
     "ad": 768,
     "sww": 3_712,
 }  # --optimize sram
-MOST_CYCLES = {"kws": 3.7e6, "ic": 10.9e6, "vww": 6.4e6, "ad": 0.35e6, "sww": 1.0e6}
+MOST_CYCLES = {"kws": 3.7e6, "ic": 10.5e6, "vww": 6.4e6, "ad": 0.35e6, "sww": 1.0e6}
 MOST_FLASH = {"kws": 30_500, "ic": 87_500, "vww": 49_500, "ad": 281_000, "sww": 57_000}
 MOST_BALANCED_FLASH = {"kws": 50_000, "ic": 110_000, "vww": 80_000}
 COMPILERS: list[Toolchain] = ["zig", "gcc"] if shutil.which("arm-none-eabi-gcc") else ["zig"]
@@ -73,7 +73,7 @@ def test_balanced_is_almost_as_fast_in_far_less_flash(task: Task) -> None:
     assert fast["cycles"] <= fair["cycles"] <= 1.15 * fast["cycles"]
     assert fair["flash"]["total"] <= MOST_BALANCED_FLASH[task.name]
     if task.name == "ic":
-        assert fast["cycles"] <= 9.6e6
+        assert fast["cycles"] <= 9.2e6
 
 
 @pytest.mark.sweep

@@ -127,7 +127,10 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     words = np.concatenate([header(layer, scaling), blocks])
     constant = Constant("stream", "int32_t", words, 2 * 16 * w.size // 9)
     label = window.label(shape.slides, shape.x, shape.y)
-    return Instance(f"winograd_{label}", params(shape, scaling), (constant,))
+    found = lane(scaling, SCALE)
+    assert found is not None
+    fixed = params(shape, scaling) | {"shift": found.shift}
+    return Instance(f"winograd_{label}", fixed, (constant,))
 
 
 def header(layer: Layer, scaling: Scaling) -> IntArray:
@@ -139,7 +142,7 @@ def header(layer: Layer, scaling: Scaling) -> IntArray:
 
 
 def params(shape: Geometry, scaling: Scaling) -> dict[str, object]:
-    """What the templates are told."""
+    """What the templates are told. The shift is left to the stream, so that layers share a function."""
     found = lane(scaling, SCALE)
     assert found is not None
     depth, channels = shape.x[3], shape.y[3]
@@ -147,6 +150,7 @@ def params(shape: Geometry, scaling: Scaling) -> dict[str, object]:
     common = window.params(shape.slides, shape.x, shape.y) | _machine(shape) | _limits(found)
     return common | {
         "channels": channels,
+        "shift": None,
         "line_columns": shape.line,
         "tile_rows": tuple(shape.first_rows()),
         "tile_columns": tuple(c + t for c in shape.first_columns() for t in (0, 2)),
@@ -265,7 +269,7 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
 def block_cycles(shape: Geometry, limits: tuple[int, int]) -> int:
     """Predicted cycles of four channels of two tiles."""
     limiting = 4 * (6 * (limits[0] > -128) + 6 * (limits[1] < 127))
-    return 649 + limiting + 16 * 16 * shape.x[3] // 2
+    return 614 + limiting + 16 * 16 * shape.x[3] // 2
 
 
 def rows_cycles(shape: Geometry) -> float:
@@ -283,7 +287,7 @@ def code_bytes(shape: Geometry, limits: tuple[int, int]) -> int:
     """Predicted bytes of instructions."""
     clamps = (limits[0] > -128) + (limits[1] < 127)
     padding = 120 * shape.outside + 96 * any(shape.slides.pads[1::2])
-    return 2850 + 28 * shape.x[3] + 96 * clamps + padding
+    return 2715 + 28 * shape.x[3] + 96 * clamps + padding
 
 
 def flash(shape: Geometry, limits: tuple[int, int]) -> int:

@@ -95,7 +95,7 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
     depth, blocks = shape.x[3], shape.y[3] // BLOCK
     bands, units = len(shape.first_rows()), len(shape.first_columns())
     along = units * (10 + 190 * depth // 4)
-    block = 100 + depth * 152 + units * (winograd.block_cycles(shape, limits) + 12)
+    block = 100 + depth * 152 + units * (winograd.block_cycles(shape, limits) + 47)
     sides = shape.slides.pads[1] + shape.slides.pads[3]
     border = 10 + 4 * sides * depth
     band = winograd.rows_cycles(shape) + border + along + blocks * block
@@ -105,4 +105,4 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
 def flash(shape: Geometry, limits: tuple[int, int]) -> int:
     """Predicted bytes in flash: the stream and the instructions."""
     stream = 4 * HEADER + shape.y[3] // BLOCK * 4 * _block_words(shape)
-    return stream + 760 + winograd.code_bytes(shape, limits)
+    return stream + 895 + winograd.code_bytes(shape, limits)

@@ -279,6 +279,12 @@ def _elementwise(g: np.random.Generator) -> Iterator[Case]:
         yield Case(name, network(OPS["add"](signs), [(shape, a), (shape, b)], y))
     relu = OPS["add"](clamp=(0.0, inf), bits=21)
     yield Case("add-relu-21bits", network(relu, [(shape, a), (shape, b)], y))
+    longer = ((1, 2, 2, 10), a), ((1, 2, 2, 10), b)
+    yield Case("add-eights", network(OPS["add"](), longer, y))
+    limited = OPS["add"](clamp=(0.0, 2.0))
+    yield Case("add-limited", network(limited, longer, y))
+    flat = per_tensor(900.0, 100)  # the shift is large: the zero point leaves 32 bits
+    yield Case("add-flat", network(OPS["add"](), longer, flat))
     wide = OPS["add"](bits=31)
     yield Case("add-31bits", network(wide, [(shape, a), (shape, b)], y))
     per_channel = constant("c", g.integers(-128, 128, (1, 1, 1, 5)).astype(INT8), b)

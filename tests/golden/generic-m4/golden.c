@@ -41,7 +41,7 @@ static const int32_t step2_weights[13] = {
     288, -15664, 660432, 15827, 379603, 769469569, 1192151876, -1510664393, 283240781, 687194767, 2061584302, 1374389535, 687194767,
 };
 
-/* Step 3: add.portable 4x4x4 + 4x4x4 -> 4x4x4
+/* Step 3: add.dsp 4x4x4 + 4x4x4 -> 4x4x4
  * from "/sum/add" */
 
 /* Step 4: max_pool.portable 4x4x4 -> 2x2x4

@@ -160,6 +160,15 @@ void golden_conv2d_gemm_4x4x4_4_k1x1(const int8_t *x, const int32_t *weights, in
     }
 }
 
+void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y)
+{
+    for (int32_t i = 0; i < 64; ++i) {
+        const int32_t sum = x0[i] * 16384 + x1[i] * 26214 + 2000488;
+
+        *y++ = saturate((sum >> 14) + -128, -128, 127);
+    }
+}
+
 void golden_dense_16_3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y)
 {
     for (int32_t row = 0; row < 1; ++row) {
