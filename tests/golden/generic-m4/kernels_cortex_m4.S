@@ -16,7 +16,7 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     ldr r4, [r1], #4
     str r4, [sp, #48]
     str r1, [sp, #4]
-    addw r4, r1, #152
+    addw r4, r1, #144
     str r4, [sp, #24]
     str r2, [sp, #8]
     addw r4, r2, #84
@@ -61,20 +61,6 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     mov.w r9, r5
     mov.w r10, r6
     mov.w r11, r7
-    ldr r2, [r1], #4
-    ldr r3, [r1], #4
-    ldr r12, [r0], #4
-    ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
-    smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
-    smlad r11, r3, lr, r11
-    sxtb16 r2, r2
-    smlad r4, r2, r12, r4
-    smlad r8, r2, lr, r8
-    sxtb16 r3, r3
-    smlad r6, r3, r12, r6
-    smlad r10, r3, lr, r10
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
@@ -339,8 +325,7 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     str r4, [r1], #8
     str r9, [r1], #8
     str r5, [r1], #8
-    ldrsb r4, [r0], #1
-    str r4, [r1], #8
+    ldrsb r3, [r0], #1
     addw r0, r0, #18
     ldr r4, [r0], #4
     ldr r5, [r0], #4
@@ -353,7 +338,8 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     str r9, [r1], #8
     str r5, [r1], #8
     ldrsb r4, [r0], #1
-    str r4, [r1], #8
+    pkhbt r3, r3, r4, lsl #16
+    str r3, [r1], #8
     addw r0, r0, #18
     ldr r4, [r0], #4
     ldr r5, [r0], #4
@@ -365,8 +351,8 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     str r4, [r1], #8
     str r9, [r1], #8
     str r5, [r1], #8
-    ldrsb r4, [r0], #1
-    str r4, [r1], #8
+    ldrsb r3, [r0], #1
+    str r3, [r1], #8
     bx lr
     /* The next row of windows. */
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_row:
