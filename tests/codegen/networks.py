@@ -318,6 +318,11 @@ def _pools(g: np.random.Generator) -> Iterator[Case]:
     counted = mean((3, 3), (1, 1), (1, 1, 1, 1), count_include_pad=True)
     yield Case("average-pool-counted", network(counted, image, y))
     yield Case("average-pool-global", network(mean((7, 6)), image, y))
+    for name, shape, zero_point in (("", (1, 8, 8, 12), 7), ("-odd", (1, 3, 5, 4), -128)):
+        all_of = [(shape, per_tensor(0.1, zero_point))]
+        yield Case(f"average-pool-whole{name}", network(mean(shape[1:3]), all_of, y))
+    largest = [((1, 16, 16, 4), per_tensor(0.1, 127))]
+    yield Case("average-pool-256", network(mean((16, 16)), largest, y))
     yield Case("mean-spatial", network(OPS["mean"]((1, 2)), image, y))
     yield Case("mean-channels", network(OPS["mean"]((3,), keepdims=False), image, y))
 
