@@ -233,7 +233,8 @@ def _steps(depth: int) -> tuple[dict[str, tuple[int, ...]], ...]:
 
 def _unrolled(shape: Geometry) -> int:
     """Words per pass of the transform down columns."""
-    return 2 if shape.x[2] * shape.x[3] % 8 == 0 else 1
+    words = shape.x[2] * shape.x[3] // 4
+    return next(count for count in (4, 2, 1) if words % count == 0)
 
 
 def scratch(shape: Geometry) -> int:
@@ -287,7 +288,7 @@ def code_bytes(shape: Geometry, limits: tuple[int, int]) -> int:
     """Predicted bytes of instructions."""
     clamps = (limits[0] > -128) + (limits[1] < 127)
     padding = 120 * shape.outside + 96 * any(shape.slides.pads[1::2])
-    return 2715 + 28 * shape.x[3] + 96 * clamps + padding
+    return 2483 + 116 * _unrolled(shape) + 28 * shape.x[3] + 96 * clamps + padding
 
 
 def flash(shape: Geometry, limits: tuple[int, int]) -> int:
