@@ -124,6 +124,9 @@ def _windowed(step: Step) -> Iterator[Event]:
     _, rows, columns, channels = step.layer.output.shape
     dilation = getattr(op, "dilation", (1, 1))
     kernel = step.layer.inputs[1].shape[1:3] if isinstance(op, Conv2D) else op.kernel
+    if step.kernel.name in BANDS:
+        yield from _banded(step, BANDS[step.kernel.name], op.stride[0], op.pads[0], kernel[0])
+        return
     reads_first = step.kernel.name in READ_FIRST
     block: list[tuple[list[tuple[int, int, int]], int]] = []  # pixels of an unfinished block
     for row in _walk(step, rows):
@@ -145,6 +148,24 @@ def _windowed(step: Step) -> Iterator[Event]:
             else:  # the window is read anew for every channel
                 yield window, first, first + channels - 1
                 yield window, first + channels - 1, first + channels
+
+
+def _banded(step: Step, count: int, stride: int, pad: int, size: int) -> Iterator[Event]:
+    """So many output rows at a time: all input under them is read, then they are written.
+
+    Where the rows are no multiple of the count, the last ones are computed anew.
+    """
+    _, height, width, depth = step.layer.activations[0].shape
+    _, rows, columns, channels = step.layer.output.shape
+    for band in range(0, rows, count):
+        first = min(band, rows - count)
+        seen = {
+            y
+            for row in range(first, first + count)
+            for y in _taps(row, stride, pad, size, 1, height)
+        }
+        reads = [(0, y * width * depth, (y + 1) * width * depth) for y in sorted(seen)]
+        yield reads, first * columns * channels, (first + count) * columns * channels
 
 
 def _rows(step: Step) -> Iterator[Event]:
@@ -190,6 +211,9 @@ READ_FIRST = frozenset({"conv2d.window", "dense.dsp"})
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
 BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2}
+
+# Variants that have read all input under so many output rows before the first store of any of them.
+BANDS: Mapping[str, int] = {"conv2d.winograd": 2, "conv2d.winograd_small": 2}
 
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,

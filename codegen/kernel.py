@@ -164,6 +164,8 @@ class Kernel:
         cycles: predicted cycles of a layer (the planner takes the cheapest variant that serves).
         footprints: per arena input, how it is read against the output's writes; None = must be disjoint.
         scratch: bytes of arena that the kernel needs besides its tensors.
+        flash: predicted bytes of constants and instructions, where they are more than usual: weights as
+            they are, and a function of some hundred bytes. None = as usual.
         orders: the directions that the template can be rendered in.
     """
 
@@ -174,5 +176,6 @@ class Kernel:
     cycles: Callable[[Layer], float]
     footprints: Callable[[Layer], tuple[Footprint | None, ...]]
     scratch: Callable[[Layer], int] = lambda layer: 0
+    flash: Callable[[Layer], int] | None = None
     assembly: str | None = None
     orders: tuple[Order, ...] = ("ascending",)

@@ -18,6 +18,8 @@ from targets.errors import UnsupportedModel, UsageError
 from targets.target import Core
 
 Objective = Literal["speed", "sram", "flash", "balanced"]
+CYCLES_PER_BYTE = 40  # that a byte of flash has to save at every inference, "balanced"
+USUAL_CODE = 1_500  # bytes of instructions of a tuned kernel
 ALIGNMENT = 4  # word loads of kernels, and the arena itself
 
 
@@ -178,8 +180,9 @@ def make(
 def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None = None) -> Kernel:
     """The cheapest variant that serves a layer, or the one that a recipe wants.
 
-    "sram" prefers kernels that run in both orders: they overlap best, and need little scratch. "flash"
-    prefers kernels in C: unrolled assembly is fast but long. The others save cycles.
+    "speed" saves cycles. "balanced" too, but flash beyond the usual has to save `CYCLES_PER_BYTE`. "sram"
+    prefers kernels that run in both orders: they overlap best, and need little scratch. "flash" prefers
+    kernels in C: unrolled assembly is fast but long.
     """
     variants = KERNELS[layer.node.op.kind]
     serving = [k for k in variants if k.serves(layer) and wanted in (None, k.name)]
@@ -196,7 +199,19 @@ def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None =
         return min(serving, key=lambda k: (len(k.orders) == 1, k.cycles(layer)))
     if objective == "flash":
         return min(serving, key=lambda k: (k.assembly is not None, k.cycles(layer)))
+    if objective == "balanced":
+        return min(
+            serving, key=lambda k: k.cycles(layer) + CYCLES_PER_BYTE * _extra_flash(k, layer)
+        )
     return min(serving, key=lambda kernel: kernel.cycles(layer))
+
+
+def _extra_flash(kernel: Kernel, layer: Layer) -> int:
+    """Predicted bytes of flash beyond weights as they are and a usual function."""
+    if kernel.flash is None:
+        return 0
+    weights = sum(t.size for t in layer.inputs if t.data is not None)
+    return max(0, kernel.flash(layer) - weights - USUAL_CODE)
 
 
 def _layer_names(layers: list[Layer]) -> list[str]:

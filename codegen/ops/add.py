@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from codegen.elementwise import elementwise_footprints, operand_names
 from codegen.ir import Array, Tensor
 from codegen.kernel import Instance, Kernel, Layer
 from codegen.loops import broadcast_strides, loops
-from codegen.quant.fixed import clamp_range, requantization, saturated
+from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, requantization, saturated
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,67 @@ def _instance(layer: Layer) -> Instance:
     )
 
 
+def _dsp_serves(layer: Layer) -> bool:
+    """Whether words of both operands meet, multipliers fit 16 bits, and no sum leaves 32."""
+    op = layer.node.op
+    assert isinstance(op, Add)
+    alike = all(t.shape == layer.output.shape for t in layer.activations)
+    if not layer.core.dsp or len(layer.activations) != 2 or not alike or layer.output.size % 4:
+        return False
+    first, second, shift = _multipliers(op, layer.inputs, layer.output, layer.label)
+    if op.bits > 15 or not 1 <= shift <= 31:
+        return False
+    return abs(_first_sum(layer)) + 128 * (abs(first) + abs(second)) < 1 << 31
+
+
+def _first_sum(layer: Layer) -> int:
+    """Zero points of all three tensors and the rounding: what the sums of raw operands start from."""
+    op = layer.node.op
+    assert isinstance(op, Add)
+    a, b = layer.inputs
+    first, second, shift = _multipliers(op, layer.inputs, layer.output, layer.label)
+    folded = (1 << (shift - 1)) - a.grid.zero_point * first - b.grid.zero_point * second
+    return folded + (layer.output.grid.zero_point << shift)
+
+
+def _dsp_instance(layer: Layer) -> Instance:
+    op = layer.node.op
+    assert isinstance(op, Add)
+    portable = _instance(layer)
+    first, second, _ = _multipliers(op, layer.inputs, layer.output, layer.label)
+    low, high = clamp_range(op.clamp, layer.output.grid)
+    words = 2 if layer.output.size % 8 == 0 else 1
+    extra = {
+        "words": words,
+        "passes": layer.output.size // (4 * words),
+        "packed": (first & 0xFFFF) | (second & 0xFFFF) << 16,
+        "sum_start": _first_sum(layer),
+        "low_bytes": None if low == INT8_MIN else (low & 0xFF) * 0x01010101,
+        "high_bytes": None if high == INT8_MAX else (high & 0xFF) * 0x01010101,
+    }
+    return replace(portable, params={**portable.params, **extra})
+
+
+def _dsp_cycles(layer: Layer) -> float:
+    op = layer.node.op
+    assert isinstance(op, Add)
+    low, high = clamp_range(op.clamp, layer.output.grid)
+    limiting = 4 * ((low > INT8_MIN) + (high < INT8_MAX))
+    words = layer.output.size // 4
+    pass_cycles = 9 / 2 if layer.output.size % 8 == 0 else 7
+    return 30 + words * (20 + limiting + pass_cycles)
+
+
 KERNELS = (
+    Kernel(
+        name="add.dsp",
+        template="ops/add.c.j2",
+        assembly="ops/add.dsp.S.j2",
+        serves=_dsp_serves,
+        instance=_dsp_instance,
+        cycles=_dsp_cycles,
+        footprints=elementwise_footprints,
+    ),
     Kernel(
         name="add.portable",
         template="ops/add.c.j2",

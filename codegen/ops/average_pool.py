@@ -15,8 +15,9 @@ from codegen.ir import Array, IntArray, Tensor
 from codegen.kernel import BOTH_ORDERS, Footprint, Instance, Kernel, Layer
 from codegen.ops.pad import Pad
 from codegen.pooling import grown, read_pool
-from codegen.requantize import Rounding, rule, scaling, sum_reach
+from codegen.requantize import Rounding, Scaling, rule, scaling, sum_reach
 from codegen.spatial import Pair, Window, from_image, to_image
+from codegen.tuned.lanes import lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +126,20 @@ def reference(
     return requant.apply(total, out.grid.zero_point, pick=pick)
 
 
+def _scaling(layer: Layer) -> Scaling:
+    op = layer.node.op
+    assert isinstance(op, AveragePool)
+    x, divisors = layer.inputs[0], _counts(op)
+    requant = rule((x.grid,), layer.output.grid, divisors, op.rounding, layer.label)
+    return scaling(requant, sum_reach(x.grid, divisors), layer.output.grid)
+
+
 def _instance(layer: Layer) -> Instance:
     op = layer.node.op
     assert isinstance(op, AveragePool)
     x, y = layer.inputs[0], layer.output
     divisors = _counts(op)
-    requant = rule((x.grid,), y.grid, divisors, op.rounding, layer.label)
-    scaled = scaling(requant, sum_reach(x.grid, divisors), y.grid)
+    scaled = _scaling(layer)
     params = window.params(op.window(), x.shape, y.shape) | {
         "zero_point": x.grid.zero_point,
         "counts": len(divisors) > 1,
@@ -153,7 +161,52 @@ def _cycles(layer: Layer) -> float:
     return 9.0 * layer.output.size * op.kernel[0] * op.kernel[1]
 
 
+MOST_PIXELS = 256  # whose sums fit 16 bits
+MOST_DEPTH = 1_020  # immediate offsets reach four pixels
+
+
+def _dsp_serves(layer: Layer) -> bool:
+    """Whether the window is the whole image, and sums of two channels fit a word."""
+    op = layer.node.op
+    assert isinstance(op, AveragePool)
+    _, rows, columns, depth = layer.inputs[0].shape
+    whole = op.kernel == (rows, columns) and not any(op.pads)
+    fits = rows * columns <= MOST_PIXELS and depth % 4 == 0 and depth <= MOST_DEPTH
+    return layer.core.dsp and whole and fits and lane(_scaling(layer)) is not None
+
+
+def _dsp_instance(layer: Layer) -> Instance:
+    portable = _instance(layer)
+    found = lane(_scaling(layer))
+    assert found is not None
+    _, rows, columns, depth = layer.inputs[0].shape
+    extra = {
+        "groups": depth // 4,
+        "passes": rows * columns // 4,
+        "rest": rows * columns % 4,
+        "first_sum": -rows * columns * layer.inputs[0].grid.zero_point,
+        "addend": found.addend,
+        "lane_shift": found.shift,
+    }
+    return replace(portable, params={**portable.params, **extra})
+
+
+def _dsp_cycles(layer: Layer) -> float:
+    _, rows, columns, depth = layer.inputs[0].shape
+    pixels = rows * columns
+    return 30 + depth // 4 * (30 + 18 * (pixels // 4) + 4 * (pixels % 4))
+
+
 KERNELS = (
+    Kernel(
+        name="average_pool.dsp",
+        template="ops/average_pool.c.j2",
+        assembly="ops/average_pool.dsp.S.j2",
+        serves=_dsp_serves,
+        instance=_dsp_instance,
+        cycles=_dsp_cycles,
+        footprints=_footprints,
+    ),
     Kernel(
         name="average_pool.portable",
         template="ops/average_pool.c.j2",

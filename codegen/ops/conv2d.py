@@ -19,8 +19,8 @@ from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
-from codegen.tuned import depthwise, gemm
-from codegen.tuned.lanes import folded_bias, lane, stream
+from codegen.tuned import depthwise, gemm, winograd_kernels
+from codegen.tuned.lanes import folded_bias, lane
 
 CHUNK = 1 << 23
 
@@ -243,18 +243,6 @@ def _depthwise_dsp_serves(layer: Layer) -> bool:
     return fits and aligned and lane(_scaling(layer)) is not None
 
 
-def _depthwise_dsp_instance(layer: Layer) -> Instance:
-    x, w, b = layer.inputs
-    scaling = _scaling(layer)
-    found = lane(scaling)
-    assert found is not None
-    weights = w.values.astype(np.int64).reshape(len(w.values), -1)
-    words = depthwise.pack(weights, folded_bias(x, w, b), scaling.multipliers)
-    params = window.params(*_sliding(layer)) | depthwise.params(*_sliding(layer))
-    extra = {"zero_point": x.grid.zero_point, "lane": found.params(), "q": scaling.q}
-    return Instance(f"depthwise_{_label(layer)}", params | extra, (stream(words, 2 * w.size),))
-
-
 def _depthwise_dsp_cycles(layer: Layer) -> float:
     low, high = _limits(layer)
     clamps = (low != INT8_MIN) + (high != INT8_MAX)
@@ -320,6 +308,9 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
 
 
 KERNELS = (
+    *winograd_kernels.variants(
+        lambda layer: layer.core.dsp and _groups(layer) == 1, _scaling, _sliding, _limits
+    ),
     Kernel(
         name="conv2d.gemm",
         template="ops/conv2d.gemm.c.j2",
@@ -344,7 +335,7 @@ KERNELS = (
         template="ops/conv2d.depthwise_dsp.c.j2",
         assembly="ops/conv2d.depthwise_dsp.S.j2",
         serves=_depthwise_dsp_serves,
-        instance=_depthwise_dsp_instance,
+        instance=lambda layer: depthwise.instance(layer, _scaling(layer), *_sliding(layer)),
         cycles=_depthwise_dsp_cycles,
         footprints=_footprints(reads_first=False),
         scratch=lambda layer: depthwise.scratch(*_sliding(layer)[:2]),

@@ -6,15 +6,16 @@ pairs (0, 2) and (1, 3) of int16. Padding is read from a row of zero points: bia
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from codegen import window
 from codegen.ir import IntArray
-from codegen.tuned.lanes import halves
-
-if TYPE_CHECKING:
-    from codegen.spatial import Window
+from codegen.kernel import Instance, Layer
+from codegen.requantize import Scaling
+from codegen.spatial import Window
+from codegen.tuned.lanes import folded_bias, halves, lane, stream
 
 Shape = tuple[int, ...]
 BLOCK = 4
@@ -60,11 +61,11 @@ def pack(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
     return np.concatenate(words)
 
 
-def params(window: Window, x: Shape, y: Shape) -> dict[str, object]:
+def params(slides: Window, x: Shape, y: Shape) -> dict[str, object]:
     """Numbers for the assembly beside those that every windowed template has."""
     row_bytes, channels = x[2] * x[3], x[3]
-    taps = window.kernel[0] * window.kernel[1]
-    limits = _limits(window, x)
+    taps = slides.kernel[0] * slides.kernel[1]
+    limits = _limits(slides, x)
     # push {r4-r11, lr} leaves the stack 4 bytes off its alignment of 8.
     frame = 4 * (taps + len(_SLOTS)) | 4
     block_bytes = 4 * (2 * BLOCK + 2 * taps)
@@ -72,18 +73,18 @@ def params(window: Window, x: Shape, y: Shape) -> dict[str, object]:
         "taps": taps,
         "frame": frame,
         "at": {name: 4 * (taps + i) for i, name in enumerate(_SLOTS)},
-        "interior": _has_interior(window, x),
-        "border": any(window.pads) or not _has_interior(window, x),
-        "groups": _groups(window, x),
+        "interior": _has_interior(slides, x),
+        "border": any(slides.pads) or not _has_interior(slides, x),
+        "groups": _groups(slides, x),
         "row_limit": limits[0],
         "column_limit": limits[1],
-        "corner": window.pads[0] * row_bytes + window.pads[1] * channels,
-        "pixel_step": window.stride[1] * channels,
-        "row_step": window.stride[0] * row_bytes - y[2] * window.stride[1] * channels,
-        "left_end": y[2] * window.stride[1] - window.pads[1],
-        "top_end": y[1] * window.stride[0] - window.pads[0],
-        "tap_column": window.dilation[1] * channels,
-        "tap_row": window.dilation[0] * row_bytes,
+        "corner": slides.pads[0] * row_bytes + slides.pads[1] * channels,
+        "pixel_step": slides.stride[1] * channels,
+        "row_step": slides.stride[0] * row_bytes - y[2] * slides.stride[1] * channels,
+        "left_end": y[2] * slides.stride[1] - slides.pads[1],
+        "top_end": y[1] * slides.stride[0] - slides.pads[0],
+        "tap_column": slides.dilation[1] * channels,
+        "tap_row": slides.dilation[0] * row_bytes,
         "blocks": len(starts(channels)),
         "block_bytes": block_bytes,
         "stream_bytes": len(starts(channels)) * block_bytes,
@@ -92,57 +93,70 @@ def params(window: Window, x: Shape, y: Shape) -> dict[str, object]:
     }
 
 
-def fits(window: Window, x: Shape) -> bool:
+def instance(layer: Layer, scaling: Scaling, slides: Window, x: Shape, y: Shape) -> Instance:
+    """Template params and the stream."""
+    image, w, b = layer.inputs
+    found = lane(scaling)
+    assert found is not None
+    weights = w.values.astype(np.int64).reshape(len(w.values), -1)
+    words = pack(weights, folded_bias(image, w, b), scaling.multipliers)
+    common = window.params(slides, x, y) | params(slides, x, y)
+    extra = {"zero_point": image.grid.zero_point, "lane": found.params(), "q": scaling.q}
+    label = f"depthwise_{window.label(slides, x, y)}"
+    return Instance(label, common | extra, (stream(words, 2 * w.size),))
+
+
+def fits(slides: Window, x: Shape) -> bool:
     """Whether the kernel can run a layer of this size."""
-    taps = window.kernel[0] * window.kernel[1]
-    steps = max(*window.stride, *window.dilation)
+    taps = slides.kernel[0] * slides.kernel[1]
+    steps = max(*slides.stride, *slides.dilation)
     return x[3] >= BLOCK and taps <= TAPS_LIMIT and steps < 256
 
 
-def scratch(window: Window, x: Shape) -> int:
+def scratch(slides: Window, x: Shape) -> int:
     """A row of zero points, where there is padding."""
-    return -(-x[3] // 4) * 4 if any(window.pads) else 0
+    return -(-x[3] // 4) * 4 if any(slides.pads) else 0
 
 
-def cycles(window: Window, x: Shape, y: Shape, clamps: int) -> float:
+def cycles(slides: Window, x: Shape, y: Shape, clamps: int) -> float:
     """Predicted on m4-simple; `clamps` counts limits that saturation does not cover."""
-    taps = window.kernel[0] * window.kernel[1]
+    taps = slides.kernel[0] * slides.kernel[1]
     block = _BLOCK_CYCLES + taps // 2 * _TWO_TAPS + taps % 2 * _ONE_TAP + 3 * BLOCK * clamps
     block += 5 if y[3] % BLOCK else 0
     border_block = block + taps
-    build = 14 + window.kernel[0] * (12 + 7 * window.kernel[1])
+    build = 14 + slides.kernel[0] * (12 + 7 * slides.kernel[1])
     inside = [
         sum(
-            0 <= at * window.stride[axis] - window.pads[axis] <= _limits(window, x)[axis]
+            0 <= at * slides.stride[axis] - slides.pads[axis] <= _limits(slides, x)[axis]
             for at in range(y[axis + 1])
         )
         for axis in (0, 1)
     ]
     pixels = y[1] * y[2]
-    interior = inside[0] * inside[1] if _has_interior(window, x) else 0
+    interior = inside[0] * inside[1] if _has_interior(slides, x) else 0
     blocks = len(starts(y[3]))
     total = interior * blocks * block + (pixels - interior) * (blocks * border_block + build)
     return float(50 + y[3] + 15 * y[1] + pixels * _PIXEL_CYCLES + total)
 
 
-def _limits(window: Window, x: Shape) -> tuple[int, int]:
+def _limits(slides: Window, x: Shape) -> tuple[int, int]:
     """The last row and column where a window that lies inside the image starts."""
-    spans = [(k - 1) * d for k, d in zip(window.kernel, window.dilation, strict=True)]
+    spans = [(k - 1) * d for k, d in zip(slides.kernel, slides.dilation, strict=True)]
     return x[1] - 1 - spans[0], x[2] - 1 - spans[1]
 
 
-def _has_interior(window: Window, x: Shape) -> bool:
+def _has_interior(slides: Window, x: Shape) -> bool:
     """Whether some pixels see no padding, and immediate offsets reach all of their taps."""
-    return min(_limits(window, x)) >= 0 and _offsets(window, x)[-1] <= OFFSET_LIMIT
+    return min(_limits(slides, x)) >= 0 and _offsets(slides, x)[-1] <= OFFSET_LIMIT
 
 
-def _offsets(window: Window, x: Shape) -> list[int]:
-    rows = [i * window.dilation[0] * x[2] for i in range(window.kernel[0])]
-    columns = [j * window.dilation[1] for j in range(window.kernel[1])]
+def _offsets(slides: Window, x: Shape) -> list[int]:
+    rows = [i * slides.dilation[0] * x[2] for i in range(slides.kernel[0])]
+    columns = [j * slides.dilation[1] for j in range(slides.kernel[1])]
     return [(row + column) * x[3] for row in rows for column in columns]
 
 
-def _groups(window: Window, x: Shape) -> list[list[Tap]]:
+def _groups(slides: Window, x: Shape) -> list[list[Tap]]:
     """Taps two by two: their loads stand together."""
-    taps = [Tap(offset, 4 * i, *_REGISTERS[i % 2]) for i, offset in enumerate(_offsets(window, x))]
+    taps = [Tap(offset, 4 * i, *_REGISTERS[i % 2]) for i, offset in enumerate(_offsets(slides, x))]
     return [taps[i : i + 2] for i in range(0, len(taps), 2)]

@@ -246,12 +246,16 @@ class Run:
         looped: how often a loop widens four words.
         groups: words at a time after that, without a loop.
         tail: bytes after the last word.
+        joined: whether the byte that is left over makes a pair with one that waits.
+        closes: whether a byte that still waits is stored after the run.
         step: bytes from there to the next run.
     """
 
     looped: int
     groups: tuple[int, ...]
     tail: int
+    joined: bool
+    closes: bool
     step: int
 
     @property
@@ -262,12 +266,16 @@ class Run:
 
 def _widened(shape: Geometry) -> tuple[Run, ...]:
     runs = shape.runs()
-    rows = []
+    rows: list[Run] = []
+    waiting = False
     for (at, length), (following, _) in zip(runs, [*runs[1:], (sum(runs[-1]), 0)], strict=True):
         words = length // 4
         looped = words // 4 if words > FLAT_WORDS else 0
         groups = (4,) * (words // 4 - looped) + ((words % 4,) if words % 4 else ())
-        rows.append(Run(looped, groups, length % 4, following - at - length))
+        joined = waiting and length % 2 == 1
+        waiting ^= length % 2 == 1
+        closes = waiting and len(rows) == len(runs) - 1
+        rows.append(Run(looped, groups, length % 4, joined, closes, following - at - length))
     return tuple(rows)
 
 

@@ -14,23 +14,26 @@ WIDENED = (0, 2, 1, 3)  # SXTB16 takes bytes 0 and 2 of a word, then bytes 1 and
 def widened_order(lengths: list[int]) -> list[int]:
     """Which element each int16 of a widened window holds, -1 for none.
 
-    A window is runs of consecutive elements. Whole words of a run give two pairs each; the one to three
-    elements after them give the pairs (0,), (0, 1) or (0, 2), (1,).
+    A window is runs of consecutive elements. Whole words of a run give two pairs each; two or three
+    elements after them give the pair of the first and the last. An element that is left over waits for
+    the next one of its kind, and makes a pair with it, or after all runs one with none.
     """
     order: list[int] = []
+    waiting: list[int] = []
     start = 0
     for length in lengths:
         whole = length // 4 * 4
         order += [start + word + lane for word in range(0, whole, 4) for lane in WIDENED]
         tail = start + whole
-        order += {
-            0: [],
-            1: [tail, -1],
-            2: [tail, tail + 1],
-            3: [tail, tail + 2, tail + 1, -1],
-        }[length % 4]
+        if length % 4 > 1:
+            order += [tail, start + length - 1]
+        if length % 2:
+            waiting.append(tail + (length % 4 == 3))
+        if len(waiting) == 2:
+            order += waiting
+            waiting = []
         start += length
-    return order
+    return [*order, *waiting, -1] if waiting else order
 
 
 def fits_raw8(weights: Array) -> bool:

@@ -77,6 +77,7 @@ def cases() -> Iterator[Case]:
     """Every operator in the forms that its kernels treat differently."""
     for family in (
         _convolutions,
+        _winograd,
         _dense,
         _float_rounding,
         _means,
@@ -154,6 +155,29 @@ def _products(g: np.random.Generator) -> Iterator[Case]:
     scales = np.array(graph.tensors["w"].grid.scales)
     scales[[0, 1, 3, 5]] = 1e-9  # what quantizing weights of almost zero leaves
     yield Case("conv-constant-channels", _with_weight_scales(graph, tuple(scales.tolist()), fixed))
+
+
+def _winograd(g: np.random.Generator) -> Iterator[Case]:
+    """3x3 windows of stride 1: sizes that tiles do not divide, borders, extremes, limits."""
+    conv, wide = OPS["conv2d"], ((0.05, 3), (3.0, -11))
+    for name, size, channels, pads in (
+        ("even", (6, 8, 8), 8, (1, 1, 1, 1)),
+        ("odd", (7, 9, 4), 12, (1, 1, 1, 1)),
+        ("valid", (5, 7, 12), 4, (0, 0, 0, 0)),
+        ("one-tile", (2, 4, 8), 4, (1, 1, 1, 1)),
+        ("far-borders", (3, 4, 4), 4, (3, 0, 1, 2)),
+        ("wide", (4, 30, 16), 4, (0, 1, 0, 1)),
+        ("deep", (3, 5, 64), 8, (1, 1, 1, 1)),
+        ("wide-rows", (4, 36, 4), 112, (1, 1, 1, 1)),
+    ):
+        graph = weighted(conv(pads=pads), (1, *size), (channels, 3, 3, size[2]), g, wide)
+        yield Case(f"winograd-{name}", graph)
+    for value in (-128, 127):
+        graph = weighted(conv(pads=(1, 1, 1, 1)), (1, 4, 5, 16), (4, 3, 3, 16), g, wide, value)
+        yield Case(f"winograd-all{value}", graph)
+    limited = conv(pads=(1, 1, 1, 1), clamp=(0.0, 6.0))
+    grids = ((0.05, 127), (0.2, -100))
+    yield Case("winograd-relu6", weighted(limited, (1, 4, 6, 8), (8, 3, 3, 8), g, grids))
 
 
 def _depthwise(g: np.random.Generator) -> Iterator[Case]:
@@ -255,6 +279,12 @@ def _elementwise(g: np.random.Generator) -> Iterator[Case]:
         yield Case(name, network(OPS["add"](signs), [(shape, a), (shape, b)], y))
     relu = OPS["add"](clamp=(0.0, inf), bits=21)
     yield Case("add-relu-21bits", network(relu, [(shape, a), (shape, b)], y))
+    longer = ((1, 2, 2, 10), a), ((1, 2, 2, 10), b)
+    yield Case("add-eights", network(OPS["add"](), longer, y))
+    limited = OPS["add"](clamp=(0.0, 2.0))
+    yield Case("add-limited", network(limited, longer, y))
+    flat = per_tensor(900.0, 100)  # the shift is large: the zero point leaves 32 bits
+    yield Case("add-flat", network(OPS["add"](), longer, flat))
     wide = OPS["add"](bits=31)
     yield Case("add-31bits", network(wide, [(shape, a), (shape, b)], y))
     per_channel = constant("c", g.integers(-128, 128, (1, 1, 1, 5)).astype(INT8), b)
@@ -288,6 +318,11 @@ def _pools(g: np.random.Generator) -> Iterator[Case]:
     counted = mean((3, 3), (1, 1), (1, 1, 1, 1), count_include_pad=True)
     yield Case("average-pool-counted", network(counted, image, y))
     yield Case("average-pool-global", network(mean((7, 6)), image, y))
+    for name, shape, zero_point in (("", (1, 8, 8, 12), 7), ("-odd", (1, 3, 5, 4), -128)):
+        all_of = [(shape, per_tensor(0.1, zero_point))]
+        yield Case(f"average-pool-whole{name}", network(mean(shape[1:3]), all_of, y))
+    largest = [((1, 16, 16, 4), per_tensor(0.1, 127))]
+    yield Case("average-pool-256", network(mean((16, 16)), largest, y))
     yield Case("mean-spatial", network(OPS["mean"]((1, 2)), image, y))
     yield Case("mean-channels", network(OPS["mean"]((3,), keepdims=False), image, y))
 

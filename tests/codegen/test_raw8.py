@@ -15,8 +15,17 @@ from codegen.tuned import gemm, raw8
 
 def test_widened_order() -> None:
     assert raw8.widened_order([4]) == [0, 2, 1, 3]
-    assert raw8.widened_order([1, 2]) == [0, -1, 1, 2]
-    assert raw8.widened_order([7, 4]) == [0, 2, 1, 3, 4, 6, 5, -1, 7, 9, 8, 10]
+    assert raw8.widened_order([1, 2]) == [1, 2, 0, -1]
+    assert raw8.widened_order([7, 4]) == [0, 2, 1, 3, 4, 6, 7, 9, 8, 10, 5, -1]
+    assert raw8.widened_order([3, 3]) == [0, 2, 3, 5, 1, 4]
+    assert len(raw8.widened_order([9, 9, 9])) == 28
+
+
+@pytest.mark.parametrize("lengths", [[1], [2, 3], [9, 9, 9], [1, 1, 1], [7, 6, 5, 4], [13, 0, 3]])
+def test_a_widened_window_holds_every_element_once(lengths: list[int]) -> None:
+    order = raw8.widened_order(lengths)
+    assert sorted(e for e in order if e >= 0) == list(range(sum(lengths)))
+    assert len(order) == -(-sum(lengths) // 2) * 2
 
 
 @pytest.mark.parametrize("channels", [1, 4, 6, 8])

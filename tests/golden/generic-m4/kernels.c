@@ -10,15 +10,6 @@ static inline int8_t saturate(int32_t value, int32_t low, int32_t high)
     return (int8_t)(value < low ? low : (value > high ? high : value));
 }
 
-void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y)
-{
-    for (int32_t i = 0; i < 64; ++i) {
-        const int32_t sum = x0[i] * 16384 + x1[i] * 26214 + 2000488;
-
-        *y++ = saturate((sum >> 14) + -128, -128, 127);
-    }
-}
-
 void golden_max_pool_4x4x4_4_k2x2_s2x2_down(const int8_t *x, int8_t *y)
 {
     for (int32_t row = 1; row >= 0; --row) {

@@ -16,7 +16,7 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     ldr r4, [r1], #4
     str r4, [sp, #48]
     str r1, [sp, #4]
-    addw r4, r1, #152
+    addw r4, r1, #144
     str r4, [sp, #24]
     str r2, [sp, #8]
     addw r4, r2, #84
@@ -61,20 +61,6 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     mov.w r9, r5
     mov.w r10, r6
     mov.w r11, r7
-    ldr r2, [r1], #4
-    ldr r3, [r1], #4
-    ldr r12, [r0], #4
-    ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
-    smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
-    smlad r11, r3, lr, r11
-    sxtb16 r2, r2
-    smlad r4, r2, r12, r4
-    smlad r8, r2, lr, r8
-    sxtb16 r3, r3
-    smlad r6, r3, r12, r6
-    smlad r10, r3, lr, r10
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
@@ -339,8 +325,7 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     str r4, [r1], #8
     str r9, [r1], #8
     str r5, [r1], #8
-    ldrsb r4, [r0], #1
-    str r4, [r1], #8
+    ldrsb r3, [r0], #1
     addw r0, r0, #18
     ldr r4, [r0], #4
     ldr r5, [r0], #4
@@ -353,7 +338,8 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     str r9, [r1], #8
     str r5, [r1], #8
     ldrsb r4, [r0], #1
-    str r4, [r1], #8
+    pkhbt r3, r3, r4, lsl #16
+    str r3, [r1], #8
     addw r0, r0, #18
     ldr r4, [r0], #4
     ldr r5, [r0], #4
@@ -365,8 +351,8 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     str r4, [r1], #8
     str r9, [r1], #8
     str r5, [r1], #8
-    ldrsb r4, [r0], #1
-    str r4, [r1], #8
+    ldrsb r3, [r0], #1
+    str r3, [r1], #8
     bx lr
     /* The next row of windows. */
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_row:
@@ -915,6 +901,70 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     add sp, sp, #52
     pop {r4-r11, pc}
     .size golden_conv2d_gemm_4x4x4_4_k1x1, . - golden_conv2d_gemm_4x4x4_4_k1x1
+
+    .section .text.golden_add_4x4x4, "ax", %progbits
+    .balign 4
+    .global golden_add_4x4x4
+    .type golden_add_4x4x4, %function
+    .thumb_func
+golden_add_4x4x4:
+    /* r0, r1: operands, r2: y. */
+    push {r4-r11, lr}
+    movw r12, #16384
+    movt r12, #26214
+    movw lr, #34408
+    movt lr, #65534
+    movw r3, #8
+    .balign 4
+.Lgolden_add_4x4x4_loop:
+    ldr.w r4, [r0], #4
+    ldr.w r5, [r0], #4
+    ldr.w r6, [r1], #4
+    ldr.w r7, [r1], #4
+    sxtb16 r8, r4
+    sxtb16 r4, r4, ror #8
+    sxtb16 r9, r6
+    sxtb16 r6, r6, ror #8
+    smlabb r10, r8, r12, lr
+    smlatb r8, r8, r12, lr
+    smlabb r11, r4, r12, lr
+    smlatb r4, r4, r12, lr
+    smlabt r10, r9, r12, r10
+    smlatt r8, r9, r12, r8
+    smlabt r11, r6, r12, r11
+    smlatt r4, r6, r12, r4
+    ssat r10, #8, r10, asr #14
+    ssat r8, #8, r8, asr #14
+    ssat r11, #8, r11, asr #14
+    ssat r4, #8, r4, asr #14
+    bfi r10, r11, #8, #8
+    bfi r10, r8, #16, #8
+    bfi r10, r4, #24, #8
+    str.w r10, [r2], #4
+    sxtb16 r8, r5
+    sxtb16 r5, r5, ror #8
+    sxtb16 r9, r7
+    sxtb16 r7, r7, ror #8
+    smlabb r10, r8, r12, lr
+    smlatb r8, r8, r12, lr
+    smlabb r11, r5, r12, lr
+    smlatb r5, r5, r12, lr
+    smlabt r10, r9, r12, r10
+    smlatt r8, r9, r12, r8
+    smlabt r11, r7, r12, r11
+    smlatt r5, r7, r12, r5
+    ssat r10, #8, r10, asr #14
+    ssat r8, #8, r8, asr #14
+    ssat r11, #8, r11, asr #14
+    ssat r5, #8, r5, asr #14
+    bfi r10, r11, #8, #8
+    bfi r10, r8, #16, #8
+    bfi r10, r5, #24, #8
+    str.w r10, [r2], #4
+    subs.w r3, r3, #1
+    bne.w .Lgolden_add_4x4x4_loop
+    pop {r4-r11, pc}
+    .size golden_add_4x4x4, . - golden_add_4x4x4
 
     .section .text.golden_dense_16_3, "ax", %progbits
     .balign 4

@@ -19,7 +19,7 @@ static inline int8_t saturate(int32_t value, int32_t low, int32_t high)
 void golden_conv2d_gemm_8x8x3_4_k3x3_s2x2(const int8_t *x, const int32_t *weights, int8_t *scratch, int8_t *y)
 {
     /* Which element each half word of a window holds, -1 for none. */
-    static const int16_t source[30] = { 0, 2, 1, 3, 4, 6, 5, 7, 8, -1, 9, 11, 10, 12, 13, 15, 14, 16, 17, -1, 18, 20, 19, 21, 22, 24, 23, 25, 26, -1 };
+    static const int16_t source[28] = { 0, 2, 1, 3, 4, 6, 5, 7, 9, 11, 10, 12, 13, 15, 14, 16, 8, 17, 18, 20, 19, 21, 22, 24, 23, 25, 26, -1 };
 
     for (int32_t first = 0; first < 16; first += 2) {
         const int32_t count = 16 - first < 2 ? 16 - first : 2;
@@ -48,10 +48,10 @@ void golden_conv2d_gemm_8x8x3_4_k3x3_s2x2(const int8_t *x, const int32_t *weight
                 const int32_t *words = block + 4 + lane / 2;
                 int32_t even = block[lane / 2 * 2];
                 uint32_t both = (uint32_t)block[lane / 2 * 2 + 1];
-                int32_t multiplier = block[34 + lane % 2 * 2 + lane / 2];
+                int32_t multiplier = block[32 + lane % 2 * 2 + lane / 2];
                 int32_t value;
 
-                for (int32_t k = 0; k < 30; ++k) {
+                for (int32_t k = 0; k < 28; ++k) {
                     const int16_t half = (int16_t)((uint32_t)words[k / 2 * 2] >> (k % 2 * 16));
                     const int32_t element = source[k] < 0 ? 0 : scratch[pixel * 27 + source[k]];
 
@@ -62,7 +62,7 @@ void golden_conv2d_gemm_8x8x3_4_k3x3_s2x2(const int8_t *x, const int32_t *weight
                     value = (weights[0] + high_word(even, multiplier)) >> 9;
                 } else {
                     value = (weights[0] * 256 + high_word((int32_t)(both - (uint32_t)even), multiplier)) >> 17;
-                    block += lane == 3 ? 38 : 0;
+                    block += lane == 3 ? 36 : 0;
                 }
                 *y++ = saturate(value, -128, 127);
             }
@@ -157,6 +157,15 @@ void golden_conv2d_gemm_4x4x4_4_k1x1(const int8_t *x, const int32_t *weights, in
                 *y++ = saturate(value, -128, 127);
             }
         }
+    }
+}
+
+void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y)
+{
+    for (int32_t i = 0; i < 64; ++i) {
+        const int32_t sum = x0[i] * 16384 + x1[i] * 26214 + 2000488;
+
+        *y++ = saturate((sum >> 14) + -128, -128, 127);
     }
 }
 
