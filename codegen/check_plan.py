@@ -189,7 +189,7 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
 READ_FIRST = frozenset({"conv2d.window", "dense.dsp"})
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
-BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2}
+BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2, "conv2d.pairs": 4}
 
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,

@@ -17,9 +17,9 @@ from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, L
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
-from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
+from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
-from codegen.tuned import depthwise, gemm
+from codegen.tuned import conv_pairs, depthwise, gemm, limbs
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 CHUNK = 1 << 23
@@ -230,6 +230,15 @@ def _scaling(layer: Layer) -> Scaling:
     return weighted(layer.inputs, grid, _limits(layer), op.rounding, layer.label, op.shift)
 
 
+@lru_cache(maxsize=64)
+def _form(layer: Layer) -> limbs.Form | None:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    x, w, b = layer.inputs
+    requant = rule((x.grid, w.grid), layer.output.grid, ONE, op.rounding, layer.label, op.shift)
+    return limbs.fitted(requant, reach(x.grid, w, b), layer.output.grid, _limits(layer))
+
+
 def _sliding(layer: Layer) -> tuple[Window, tuple[int, ...], tuple[int, ...]]:
     op = layer.node.op
     assert isinstance(op, Conv2D)
@@ -320,6 +329,7 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
 
 
 KERNELS = (
+    conv_pairs.kernel(_sliding, _groups, _form),
     Kernel(
         name="conv2d.gemm",
         template="ops/conv2d.gemm.c.j2",

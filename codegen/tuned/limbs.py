@@ -1,0 +1,201 @@
+"""Requantization on cores without a long multiply: a multiplier in two to four limbs of `bits` bits.
+
+    q = acc * m0 + ((acc * m1) >> bits)                          two limbs
+    q = acc * m0 + ((acc * m1 + ((acc * m2) >> bits)) >> bits)   three, and so on
+    result = low + clamp((q + addend) >> shift, 0, high - low)
+
+q is floor(acc * m / 2**(bits * (limbs - 1))) exactly, so that the form is monotone, as is the layer's own
+rule: the two agree everywhere when they agree around each threshold between two results. A threshold that
+is first reached at T asks that T reaches it and T - 1 does not; for a given m both bound the addend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codegen.ir import IntArray, Quant
+from codegen.quant.fixed import INT32_MAX, Requant
+from codegen.quant.float_rounding import FloatRequant
+from codegen.quant.thresholds import first_sums
+
+MOST_LIMBS = 4
+MOST_BITS = 15
+WINDOW = 64  # multipliers tried on either side of the ideal one
+WORDS = 5  # a channel's constants, in the order of `Limbs.words`
+
+
+@dataclass(frozen=True, slots=True)
+class Limbs:
+    """One channel's constants: two limbs, the highest first, and the lower ones where it needs more."""
+
+    m0: int
+    m1: int
+    lower: tuple[int, ...]
+    addend: int
+    shift: int
+
+    def words(self, limbs: int) -> list[int]:
+        """As kernels read them: 0 in place of the lower limbs stands for two limbs.
+
+        Args:
+            limbs: how many a channel of the layer has at most.
+        """
+        padded = (*self.lower, 0, 0)[: limbs - 2]
+        packed = sum(limb << 16 * i for i, limb in enumerate(padded))
+        return [self.m0, self.m1, self.addend, packed, self.shift]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A layer's rule in limbs, proved equal to it for every sum that the layer can reach."""
+
+    bits: int
+    low: int
+    high: int
+    channels: tuple[Limbs, ...]
+
+    @property
+    def limbs(self) -> int:
+        """How many a channel has at most."""
+        return max(2 + len(channel.lower) for channel in self.channels)
+
+    def words(self) -> IntArray:
+        """(channels, WORDS)."""
+        return np.array([channel.words(self.limbs) for channel in self.channels], np.int64)
+
+    def params(self) -> dict[str, object]:
+        """For templates."""
+        return {
+            "limbs": self.limbs,
+            "limb_bits": self.bits,
+            "low": self.low,
+            "span": self.high - self.low,
+        }
+
+    def apply(self, sums: IntArray) -> IntArray:
+        """Results of sums (..., channels), as the kernels compute them."""
+        results = np.empty_like(sums)
+        for index, channel in enumerate(self.channels):
+            column = sums[..., index]
+            inner = np.zeros_like(column)
+            for limb in reversed((channel.m1, *channel.lower)):
+                inner = (column * limb + inner) >> self.bits
+            steps = (column * channel.m0 + inner + channel.addend) >> channel.shift
+            results[..., index] = self.low + np.clip(steps, 0, self.high - self.low)
+        return results
+
+
+def fitted(
+    rule: Requant | FloatRequant,
+    reach: tuple[IntArray, IntArray],
+    y: Quant,
+    limits: tuple[int, int],
+) -> Form | None:
+    """The rule in limbs, as few as each channel needs; None where a channel has no such form.
+
+    Args:
+        rule: the layer's own.
+        reach: least and largest sum of every channel.
+        y: grid of the output.
+        limits: least and largest result.
+    """
+    lowest, highest = reach
+    wanted = np.arange(limits[0] + 1, limits[1] + 1)
+    zero_point = y.zero_point
+    first = first_sums(lambda s: rule.apply(s, zero_point, *limits), wanted, lowest, highest)
+    crossed = (first > lowest[:, None]) & (first <= highest[:, None])
+    varies = crossed.any(axis=1)
+    # Sums may be a register's: one more bit keeps products of a limb and a sum below 2**31.
+    largest = np.maximum(np.abs(lowest), np.abs(highest))[varies].max(initial=1)
+    bits = min(MOST_BITS, 31 - int(largest).bit_length())
+    if bits < 1:
+        return None
+    channels = []
+    for channel, scale in enumerate(_scales(rule, len(lowest))):
+        ends = int(lowest[channel]), int(highest[channel])
+        found = (
+            _channel(first[channel], ends, scale, bits)
+            if varies[channel]
+            else _constant(first[channel], ends)
+        )
+        if found is None:
+            return None
+        channels.append(found)
+    return Form(bits, *limits, tuple(channels))
+
+
+def _scales(rule: Requant | FloatRequant, channels: int) -> list[float]:
+    if isinstance(rule, FloatRequant):
+        scales = list(rule.scales)
+    else:
+        scales = [multiplier / 2.0**rule.shift for multiplier in rule.multipliers]
+    return scales * channels if len(scales) == 1 else scales
+
+
+def _constant(first: IntArray, ends: tuple[int, int]) -> Limbs:
+    """A channel that has one result: as many steps as lie at or below its least sum."""
+    return Limbs(0, 0, (), int((first <= ends[0]).sum()), 0)
+
+
+def _channel(first: IntArray, ends: tuple[int, int], scale: float, bits: int) -> Limbs | None:
+    for limbs in range(2, MOST_LIMBS + 1):
+        found = _search(first, ends, scale, bits, limbs)
+        if found is not None:
+            return found
+    return None
+
+
+def _search(
+    first: IntArray, ends: tuple[int, int], scale: float, bits: int, limbs: int
+) -> Limbs | None:
+    """The multiplier nearest to the ideal one for which some addend meets every threshold."""
+    lower = bits * (limbs - 1)
+    for shift in range(30, 0, -1):
+        ideal = round(scale * 2.0 ** (shift + lower))
+        if (ideal + WINDOW) >> (lower + bits):
+            continue
+        tried = ideal + np.array(sorted(range(-WINDOW, WINDOW + 1), key=abs))
+        tried = tried[tried > 0]
+        low, high = _addends(first, ends, tried, lower, shift)
+        addends = (low + high) // 2
+        in_range = _in_range(ends, tried, lower, addends)
+        fits = (low <= high) & in_range
+        if fits.any():
+            at = int(np.argmax(fits))
+            m0, m1, *rest = _split(int(tried[at]), bits, limbs)
+            return Limbs(m0, m1, tuple(rest), int(addends[at]), shift)
+        if in_range.all():
+            return None  # a smaller shift leaves the multiplier fewer bits still
+    return None
+
+
+def _split(multiplier: int, bits: int, limbs: int) -> list[int]:
+    """Limbs from the highest."""
+    mask = (1 << bits) - 1
+    return [multiplier >> (bits * i) & mask for i in reversed(range(limbs))]
+
+
+def _addends(
+    first: IntArray, ends: tuple[int, int], multipliers: IntArray, lower: int, shift: int
+) -> tuple[IntArray, IntArray]:
+    """Least and largest addend of every multiplier."""
+    steps = np.arange(1, len(first) + 1, dtype=np.int64) << shift
+    reached, missed = first <= ends[1], first > ends[0]
+    at = (multipliers[:, None] * first[reached]) >> lower
+    before = (multipliers[:, None] * (first[missed] - 1)) >> lower
+    low: IntArray = (steps[reached] - at).max(axis=1, initial=-(1 << 62))
+    high: IntArray = (steps[missed] - 1 - before).min(axis=1, initial=1 << 62)
+    return low, high
+
+
+def _in_range(
+    ends: tuple[int, int], multipliers: IntArray, lower: int, addends: IntArray
+) -> npt.NDArray[np.bool_]:
+    """Whether addend and product stay within 32 bits, for every multiplier."""
+    least = ((multipliers * ends[0]) >> lower) + addends
+    most = ((multipliers * ends[1]) >> lower) + addends
+    fits: npt.NDArray[np.bool_] = (least >= -INT32_MAX - 1) & (most <= INT32_MAX)
+    return fits & (np.abs(addends) <= INT32_MAX)
