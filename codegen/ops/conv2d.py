@@ -236,7 +236,8 @@ def _form(layer: Layer) -> limbs.Form | None:
     assert isinstance(op, Conv2D)
     x, w, b = layer.inputs
     requant = rule((x.grid, w.grid), layer.output.grid, ONE, op.rounding, layer.label, op.shift)
-    return limbs.fitted(requant, reach(x.grid, w, b), layer.output.grid, _limits(layer))
+    ends, bias = reach(x.grid, w, b), folded_bias(x, w, b)
+    return limbs.fitted(requant, ends, bias, layer.output.grid, _limits(layer))
 
 
 def _sliding(layer: Layer) -> tuple[Window, tuple[int, ...], tuple[int, ...]]:

@@ -17,7 +17,7 @@ from codegen.ir import IntArray
 from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.spatial import Window
 from codegen.tuned import pairs
-from codegen.tuned.lanes import folded_bias, signed
+from codegen.tuned.lanes import signed
 from codegen.tuned.limbs import WORDS, Form
 
 PIXELS = 4
@@ -155,13 +155,11 @@ def serves(shape: Geometry) -> bool:
 
 def stream(layer: Layer, form: Form, length: int) -> IntArray:
     """All channels' streams."""
-    x, w, b = layer.inputs
-    rows = w.values.astype(np.int64).reshape(len(w.values), -1)
-    bias = folded_bias(x, w, b)
+    w = layer.inputs[1].values.astype(np.int64)
     count = word_count(length)
     parts: list[IntArray] = []
-    for row, first, constants in zip(rows, bias.tolist(), form.words(), strict=True):
-        parts += pairs.channel(row, first, constants, count, ELEMENT_BYTES)
+    for row, constants in zip(w.reshape(len(w), -1), form.words(), strict=True):
+        parts += pairs.channel(row, constants, count, ELEMENT_BYTES)
     return signed(np.concatenate(parts))
 
 

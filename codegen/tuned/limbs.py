@@ -23,7 +23,9 @@ from codegen.quant.thresholds import first_sums
 
 MOST_LIMBS = 4
 MOST_BITS = 15
-WINDOW = 64  # multipliers tried on either side of the ideal one
+MOST_LOWER_BITS = 31
+WINDOW = 64  # multipliers tried on either side of the ideal one,
+FINEST = 29  # apart by so many bits at least
 WORDS = 5  # a channel's constants, in the order of `Limbs.words`
 
 
@@ -91,6 +93,7 @@ class Form:
 def fitted(
     rule: Requant | FloatRequant,
     reach: tuple[IntArray, IntArray],
+    bias: IntArray,
     y: Quant,
     limits: tuple[int, int],
 ) -> Form | None:
@@ -98,14 +101,15 @@ def fitted(
 
     Args:
         rule: the layer's own.
-        reach: least and largest sum of every channel.
+        reach: least and largest sum of every channel, bias included.
+        bias: what sums get before the rule; it goes into the addends, so that kernels sum products alone.
         y: grid of the output.
         limits: least and largest result.
     """
-    lowest, highest = reach
+    lowest, highest = reach[0] - bias, reach[1] - bias
     wanted = np.arange(limits[0] + 1, limits[1] + 1)
     zero_point = y.zero_point
-    first = first_sums(lambda s: rule.apply(s, zero_point, *limits), wanted, lowest, highest)
+    first = first_sums(lambda s: rule.apply(s + bias, zero_point, *limits), wanted, lowest, highest)
     crossed = (first > lowest[:, None]) & (first <= highest[:, None])
     varies = crossed.any(axis=1)
     # Sums may be a register's: one more bit keeps products of a limb and a sum below 2**31.
@@ -142,6 +146,8 @@ def _constant(first: IntArray, ends: tuple[int, int]) -> Limbs:
 
 def _channel(first: IntArray, ends: tuple[int, int], scale: float, bits: int) -> Limbs | None:
     for limbs in range(2, MOST_LIMBS + 1):
+        if bits * (limbs - 1) > MOST_LOWER_BITS:
+            break  # no more precision to gain, and 64 bits could not hold the products below
         found = _search(first, ends, scale, bits, limbs)
         if found is not None:
             return found
@@ -155,9 +161,10 @@ def _search(
     lower = bits * (limbs - 1)
     for shift in range(30, 0, -1):
         ideal = round(scale * 2.0 ** (shift + lower))
-        if (ideal + WINDOW) >> (lower + bits):
+        step = max(1, ideal >> FINEST)
+        if (ideal + WINDOW * step) >> (lower + bits):
             continue
-        tried = ideal + np.array(sorted(range(-WINDOW, WINDOW + 1), key=abs))
+        tried = ideal + step * np.array(sorted(range(-WINDOW, WINDOW + 1), key=abs))
         tried = tried[tried > 0]
         low, high = _addends(first, ends, tried, lower, shift)
         addends = (low + high) // 2
