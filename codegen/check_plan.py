@@ -134,7 +134,15 @@ def _windowed(step: Step) -> Iterator[Event]:
                 for x in _taps(column, op.stride[1], op.pads[1], kernel[1], dilation[1], width)
             ]
             first = (row * columns + column) * channels
-            if step.kernel.name in BLOCKS:
+            if step.kernel.name in STRIPS:
+                block.append((window, first))
+                end = first + channels
+                if len(block) == STRIPS[step.kernel.name] * columns or end == step.output.size:
+                    reads = [read for part, _ in block for read in part]
+                    yield reads, block[0][1], end - 1
+                    yield reads, end - 1, end
+                    block = []
+            elif step.kernel.name in BLOCKS:
                 block.append((window, first))
                 if len(block) == BLOCKS[step.kernel.name] or first + channels == step.output.size:
                     reads = [read for part, _ in block for read in part]
@@ -190,6 +198,9 @@ READ_FIRST = frozenset({"conv2d.window", "dense.dsp"})
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
 BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2, "conv2d.pairs": 4}
+
+# Variants that work on so many output rows at once, and read them anew for every channel.
+STRIPS: Mapping[str, int] = {"conv2d.depthwise_pairs": 2}
 
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,

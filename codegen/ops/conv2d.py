@@ -19,7 +19,7 @@ from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
-from codegen.tuned import conv_pairs, depthwise, gemm, limbs
+from codegen.tuned import conv_pairs, depthwise, depthwise_pairs, gemm, limbs
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 CHUNK = 1 << 23
@@ -331,6 +331,7 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
 
 KERNELS = (
     conv_pairs.kernel(_sliding, _groups, _form),
+    depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
     Kernel(
         name="conv2d.gemm",
         template="ops/conv2d.gemm.c.j2",
