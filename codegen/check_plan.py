@@ -116,7 +116,11 @@ def _moved(step: Step) -> Iterator[Event]:
 
 
 def _windowed(step: Step) -> Iterator[Event]:
-    """Convolution and pooling: one output pixel after the other, raster order."""
+    """Convolution and pooling: one output pixel after the other, raster order, or strips of them."""
+    return _in_strips(step) if step.kernel.name in STRIPS else _pixels(step)
+
+
+def _pixels(step: Step) -> Iterator[Event]:
     op: Op = step.layer.node.op
     if not isinstance(op, Conv2D | MaxPool | AveragePool):
         raise PlanError(f"window: step {step.index} is no window operator")
@@ -134,15 +138,7 @@ def _windowed(step: Step) -> Iterator[Event]:
                 for x in _taps(column, op.stride[1], op.pads[1], kernel[1], dilation[1], width)
             ]
             first = (row * columns + column) * channels
-            if step.kernel.name in STRIPS:
-                block.append((window, first))
-                end = first + channels
-                if len(block) == STRIPS[step.kernel.name] * columns or end == step.output.size:
-                    reads = [read for part, _ in block for read in part]
-                    yield reads, block[0][1], end - 1
-                    yield reads, end - 1, end
-                    block = []
-            elif step.kernel.name in BLOCKS:
+            if step.kernel.name in BLOCKS:
                 block.append((window, first))
                 if len(block) == BLOCKS[step.kernel.name] or first + channels == step.output.size:
                     reads = [read for part, _ in block for read in part]
@@ -153,6 +149,21 @@ def _windowed(step: Step) -> Iterator[Event]:
             else:  # the window is read anew for every channel
                 yield window, first, first + channels - 1
                 yield window, first + channels - 1, first + channels
+
+
+def _in_strips(step: Step) -> Iterator[Event]:
+    """Strips of rows: a kernel that takes one channel after the other reads them until its last byte."""
+    _, rows, columns, channels = step.layer.output.shape
+    height = STRIPS[step.kernel.name]
+    pixels = {end: reads for reads, start, end in _pixels(step) if end > start}
+    for strip in _walk(step, -(-rows // height)):
+        first, end = (
+            min(row, rows) * columns * channels for row in (strip * height, strip * height + height)
+        )
+        inside = range(first + channels, end + 1, channels)
+        reads = [read for pixel in inside for read in pixels[pixel]]
+        yield reads, first, end - 1
+        yield reads, end - 1, end
 
 
 def _rows(step: Step) -> Iterator[Event]:
@@ -194,7 +205,7 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
 
 
 # Variants that have copied their whole window before the first store of a pixel, or row before that of a row.
-READ_FIRST = frozenset({"conv2d.window", "dense.dsp"})
+READ_FIRST = frozenset({"conv2d.window", "dense.dsp", "dense.pairs"})
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
 BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2, "conv2d.pairs": 4}

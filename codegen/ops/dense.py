@@ -18,6 +18,7 @@ from codegen.ops.transpose import transpose
 from codegen.quant.fixed import clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.tuned import dense as packing
+from codegen.tuned import dense_pairs, limbs
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 
@@ -223,7 +224,24 @@ def _dsp_cycles(layer: Layer) -> float:
     return packing.cycles(channels, length) * (layer.output.size // channels)
 
 
+@lru_cache(maxsize=64)
+def _form(layer: Layer) -> limbs.Form | None:
+    op = layer.node.op
+    assert isinstance(op, Dense)
+    x, w, b = layer.inputs
+    y = layer.output.grid
+    requant = rule((x.grid, w.grid), y, ONE, op.rounding, layer.label, op.shift)
+    limits = clamp_range(op.clamp, y)
+    return limbs.fitted(requant, reach(x.grid, w, b), folded_bias(x, w, b), y, limits)
+
+
+@lru_cache(maxsize=64)
+def _blocks(layer: Layer) -> dense_pairs.Blocks:
+    return dense_pairs.blocks(layer.inputs[1].values.astype(np.int64))
+
+
 KERNELS = (
+    dense_pairs.kernel(_blocks, _form, _footprints(reads_first=True)),
     Kernel(
         name="dense.dsp",
         template="ops/dense.dsp.c.j2",

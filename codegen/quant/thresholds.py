@@ -30,7 +30,7 @@ def first_sums(
     high = np.broadcast_to(highest[:, None] + 1, shape).copy()
     while np.any(low < high):
         middle = (low + high) >> 1
-        reached = (apply(middle.T).T >= wanted) | (middle > highest[:, None])
+        reached = (wanted <= apply(middle.T).T) | (middle > highest[:, None])
         active = low < high
         high = np.where(active & reached, middle, high)
         low = np.where(active & ~reached, middle + 1, low)

@@ -58,9 +58,7 @@ class Geometry:
     @property
     def last_start(self) -> tuple[int, int]:
         """Last row and column where a window that lies inside the image starts; negative if none."""
-        spans = [
-            (k - 1) * d for k, d in zip(self.slides.kernel, self.slides.dilation, strict=True)
-        ]
+        spans = [(k - 1) * d for k, d in zip(self.slides.kernel, self.slides.dilation, strict=True)]
         return self.x[1] - 1 - spans[0], self.x[2] - 1 - spans[1]
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 
 from codegen import window
 from codegen.ir import Array, IntArray
-from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
+from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer
 from codegen.spatial import Window
 from codegen.tuned import pairs
 from codegen.tuned.lanes import signed
@@ -97,8 +97,13 @@ class Geometry:
         """Per group: bases and which of the rows they hold."""
         stride, dilation = self.slides.stride[0], self.slides.dilation[0]
         return [
-            sorted({base: i * dilation + step for i, *both in group for base, step in
-                    zip(both, (0, stride), strict=True)}.items())
+            sorted(
+                {
+                    base: i * dilation + step
+                    for i, *both in group
+                    for base, step in zip(both, (0, stride), strict=True)
+                }.items()
+            )
             for group in self.groups()
         ]
 
@@ -108,8 +113,7 @@ def serves(shape: Geometry) -> bool:
     slides = shape.slides
     dense = slides.dilation[1] == 1 or slides.kernel[1] == 1
     small = shape.taps <= TAPS_LIMIT and shape.rows <= ROWS_LIMIT and slides.kernel[0] < 32
-    step = slides.kernel[0] * slides.stride[1]
-    return dense and small and max(*slides.stride, *slides.pads) < IMMEDIATE and step < 1 << 14
+    return dense and small and 2 * max(*slides.stride, *slides.pads) < IMMEDIATE
 
 
 def by_column(weights: Array) -> IntArray:
@@ -229,4 +233,5 @@ def kernel(
         cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
         footprints=lambda layer: (footprint(shape(layer)),),
         scratch=lambda layer: shape(layer).scratch,
+        orders=BOTH_ORDERS,
     )

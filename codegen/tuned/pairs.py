@@ -1,8 +1,9 @@
 """Two multiplications per MULS, for Armv6-M: lanes, chunks and excess weights.
 
-X = x0 + x1 * 2**16 times w sums two products. A chunk of such sums splits exactly while its weights' magnitudes
-sum to at most LANE: then the lower lane stays within 16 signed bits. Chunks are CHUNK weights, the bytes of
-a word, unless a kernel says otherwise. What a chunk's weights exceed LANE by is taken off the largest of them, and summed by itself.
+X = x0 + x1 * 2**16 times w sums two products. A chunk of such sums splits exactly while the magnitudes of its
+weights sum to at most LANE: then the lower lane stays within 16 signed bits. Chunks are CHUNK weights, the
+bytes of a word, unless a kernel says otherwise. What a chunk's weights exceed LANE by is taken off the
+largest of them, and summed by itself.
 """
 
 from __future__ import annotations
