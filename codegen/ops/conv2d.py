@@ -347,7 +347,7 @@ KERNELS = (
         template="ops/conv2d.pointwise.c.j2",
         serves=_is_pointwise,
         instance=_pointwise_instance,
-        cycles=lambda layer: 4.0 * _macs(layer) + 34.0 * layer.output.size,
+        cycles=lambda layer: layer.dot_cycles(_macs(layer)),
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),
@@ -376,8 +376,7 @@ KERNELS = (
         serves=lambda layer: _groups(layer) == 1,
         instance=_window_instance,
         cycles=lambda layer: (
-            4.0 * _macs(layer)
-            + 34.0 * layer.output.size
+            layer.dot_cycles(_macs(layer))
             + 8.0 * _copied_bytes(layer) * layer.output.shape[1] * layer.output.shape[2]
         ),
         footprints=_footprints(reads_first=True),

@@ -257,7 +257,7 @@ KERNELS = (
         template="ops/dense.c.j2",
         serves=lambda layer: True,
         instance=_instance,
-        cycles=lambda layer: layer.output.size * (4.0 * layer.inputs[1].shape[1] + 34.0),
+        cycles=lambda layer: layer.dot_cycles(layer.output.size * layer.inputs[1].shape[1]),
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),

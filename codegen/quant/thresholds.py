@@ -30,7 +30,8 @@ def first_sums(
     high = np.broadcast_to(highest[:, None] + 1, shape).copy()
     while np.any(low < high):
         middle = (low + high) >> 1
-        reached = (wanted <= apply(middle.T).T) | (middle > highest[:, None])
+        results: IntArray = apply(middle.T).T.astype(np.int64)
+        reached = (results >= wanted) | (middle > highest[:, None])
         active = low < high
         high = np.where(active & reached, middle, high)
         low = np.where(active & ~reached, middle + 1, low)

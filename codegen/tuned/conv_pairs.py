@@ -77,6 +77,18 @@ class Geometry:
         return self.runs and min(self.last_start) >= 0
 
     @property
+    def edge_pixels(self) -> int:
+        """Output pixels in blocks that take the long way, roughly: those that see padding, and neighbours."""
+        if not self.interior:
+            return self.pixels
+        inside: list[int] = []
+        for axis, last in enumerate(self.last_start):
+            starts = np.arange(self.y[axis + 1]) * self.slides.stride[axis] - self.slides.pads[axis]
+            inside.append(int(np.count_nonzero((starts >= 0) & (starts <= last))))
+        edges = inside[0] * min(2 * (PIXELS - 1), inside[1])
+        return self.pixels - inside[0] * inside[1] + edges
+
+    @property
     def scratch(self) -> int:
         """Bytes: the pairs, and a pixel of padding."""
         padding = -(-self.x[3] // 4) * 4 if self._padded else 0
@@ -216,11 +228,11 @@ def cycles(layer: Layer, form: Form, shape: Geometry) -> float:
     passes, size = loop(-(-shape.length // pairs.CHUNK))
     per_channel = 42 + 4 * 15 + passes * (size * _WORD_CYCLES + 5)
     channels = shape.y[3] * per_channel + excess * _EXCESS_CYCLES + longer * 4 * 9
+    blocks = -(-shape.pixels // PIXELS)
     taps = prod(shape.slides.kernel)
     walk = 30 if shape.flat else 150 + 20 * shape.slides.kernel[0]
-    edge = 4 * 18 * taps if shape.border else 0
-    blocks = -(-shape.pixels // PIXELS)
-    return float(blocks * (channels + shape.length * _PACK_CYCLES + walk + edge) + 100)
+    edge = shape.edge_pixels * 18 * taps if shape.border else 0
+    return float(blocks * (channels + shape.length * _PACK_CYCLES + walk) + edge + 100)
 
 
 assert WORDS == 5  # the template loads them with one LDM

@@ -51,9 +51,9 @@ class Blocks:
         """Predicted for one row on a Cortex-M0+ with the fast multiplier."""
         blocks, _, length = self.kept.shape
         chunks = length // self.chunk
-        entries = int(self.excess.any(axis=1).sum())
-        inner = chunks * (7.5 * self.chunk + 6) + 5 * self.passes[0]
-        return 7.0 * length + blocks * (inner + _BLOCK_CYCLES) + entries * _EXCESS_CYCLES
+        entries = np.count_nonzero(self.excess.any(axis=1))
+        inner = chunks * (8.5 * self.chunk + 6) + 5 * self.passes[0]
+        return float(7 * length + blocks * (inner + _BLOCK_CYCLES) + entries * _EXCESS_CYCLES)
 
 
 def blocks(weights: IntArray) -> Blocks:
@@ -89,11 +89,8 @@ def pack(cut: Blocks, constants: IntArray) -> IntArray:
     rows = np.zeros((max(len(constants), BLOCK), WORDS), np.int64)
     rows[: len(constants)] = constants
     parts: list[IntArray] = []
-    used = cut.excess.any(axis=1)
-    for start, kept, excess, some in zip(
-        cut.starts, _words(cut.kept), _words(cut.excess), used, strict=True
-    ):
-        inputs = some.nonzero()[0]
+    for start, kept, excess in zip(cut.starts, _words(cut.kept), _words(cut.excess), strict=True):
+        inputs = excess.any(axis=1).nonzero()[0]
         entries = np.concatenate([4 * (inputs[:, None] + 1), excess[inputs]], axis=1)
         parts += [kept.ravel(), entries.ravel(), np.array([0, start])]
         parts += [rows[start : start + BLOCK].ravel()]

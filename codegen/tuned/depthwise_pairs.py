@@ -193,9 +193,9 @@ def cycles(layer: Layer, form: Form, shape: Geometry) -> float:
     longer = sum(bool(channel.lower) for channel in form.channels)
     channels, width, taps = len(weights), shape.y[2], shape.taps
     column = 7 * shape.slides.kernel[0] + 5 * len(shape.groups())
-    pixel_pair = 52 + 4 * taps + 7 * (-(-taps // CHUNK)) + (6 if any(rests) else 0)
-    per_channel = 60 + 4 * taps + shape.used * column + width * pixel_pair
-    extra = width * (13 * sum(rests) + 2 * 11 * longer)
+    pixel_pair = 61 + 4 * taps + 5 * (-(-taps // CHUNK)) + (8 if any(rests) else 0)
+    per_channel = 75 + 4 * taps + shape.used * column + width * pixel_pair
+    extra = width * (15 * sum(rests) + 2 * 11 * longer)
     return float(-(-shape.y[1] // ROWS) * (channels * per_channel + extra + 12 * shape.rows) + 300)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from codegen.ir import IntArray, Quant
+from codegen.ir import Array, IntArray, Quant
 from codegen.quant.fixed import INT32_MAX, Requant
 from codegen.quant.float_rounding import FloatRequant
 from codegen.quant.thresholds import first_sums
@@ -108,10 +108,14 @@ def fitted(
     """
     lowest, highest = reach[0] - bias, reach[1] - bias
     wanted = np.arange(limits[0] + 1, limits[1] + 1)
-    zero_point = y.zero_point
-    first = first_sums(lambda s: rule.apply(s + bias, zero_point, *limits), wanted, lowest, highest)
+
+    def apply(sums: Array) -> Array:
+        biased: IntArray = sums.astype(np.int64) + bias
+        return rule.apply(biased, y.zero_point, *limits)
+
+    first = first_sums(apply, wanted, lowest, highest)
     crossed = (first > lowest[:, None]) & (first <= highest[:, None])
-    varies = crossed.any(axis=1)
+    varies: npt.NDArray[np.bool_] = np.any(crossed, axis=1)
     # Sums may be a register's: one more bit keeps products of a limb and a sum below 2**31.
     largest = np.maximum(np.abs(lowest), np.abs(highest))[varies].max(initial=1)
     bits = min(MOST_BITS, 31 - int(largest).bit_length())
