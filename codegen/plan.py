@@ -178,7 +178,7 @@ def make(
 def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None = None) -> Kernel:
     """The cheapest variant that serves a layer, or the one that a recipe wants.
 
-    "sram" prefers kernels that run in both orders: they overlap best, and need little scratch. "flash"
+    "sram" prefers kernels in C that run in both orders: they overlap best, and need little scratch. "flash"
     prefers kernels in C: unrolled assembly is fast but long. The others save cycles.
     """
     variants = KERNELS[layer.node.op.kind]
@@ -193,7 +193,7 @@ def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None =
             f"{layer.label}: no {layer.node.op.kind} kernel serves this layer", node=layer.label
         )
     if objective == "sram":
-        return min(serving, key=lambda k: (len(k.orders) == 1, k.cycles(layer)))
+        return min(serving, key=lambda k: (len(k.orders) == 1, bool(k.assembly), k.cycles(layer)))
     if objective == "flash":
         return min(serving, key=lambda k: (k.assembly is not None, k.cycles(layer)))
     return min(serving, key=lambda kernel: kernel.cycles(layer))
