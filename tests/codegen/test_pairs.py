@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 
 from codegen import emit, plan
-from codegen.ir import IntArray, per_tensor
+from codegen.ir import IntArray, Op, per_tensor
 from codegen.ops import KERNELS, OPS
 from codegen.quant.fixed import Requant
 from codegen.tuned import conv_pairs, dense_pairs, depthwise_pairs, pairs
 from codegen.tuned.limbs import WORDS, Form, Limbs, fitted
+from emulator import cycles
+from emulator.cortex_m import CortexM
+from emulator.model import EmulatedModel
 from targets import toolchain
 from targets.target import load
 from tests.codegen import networks
+from tests.codegen.test_kernels import write
 
 KINDS = ("random", "large", "equal", "alternating", "lowest")
 
@@ -248,6 +252,51 @@ def test_branches_are_short_enough_at_the_limits(tmp_path: Path) -> None:
         sources = ("startup.c", "main.c", *project.sources)
         found = toolchain.find("auto")
         toolchain.build_firmware(found, target, folder, sources, "link.ld", folder / "net.elf")
+
+
+def _m0plus(instructions: tuple[cycles.Instruction, ...]) -> int:
+    """Cortex-M0+ with the fast multiplier, no wait states: its technical reference manual."""
+    total = 0
+    for instruction in instructions:
+        if instruction.mnemonic in ("ldm", "stm", "push", "pop"):
+            total += 1 + instruction.operands[instruction.operands.index("{") :].count(",") + 1
+        else:
+            total += 2 if instruction.mnemonic.startswith(("ldr", "str")) else 1
+    return total
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "weights"),
+    [
+        (OPS["conv2d"](), (1, 8, 8, 32), (32, 1, 1, 32)),
+        (OPS["conv2d"](pads=(1, 1, 1, 1)), (1, 12, 12, 16), (16, 3, 3, 16)),
+        (OPS["conv2d"](pads=(1, 1, 1, 1), groups=16), (1, 12, 12, 16), (16, 3, 3, 1)),
+        (OPS["dense"](), (1, 128), (64, 128)),
+    ],
+)
+def test_cycles_are_predicted(
+    op: Op,
+    x: tuple[int, ...],
+    weights: tuple[int, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(cycles.MODELS, "counted", cycles.CycleModel(_m0plus, taken=1))
+    grids = ((0.05, 3), (3.0, -11))
+    graph = networks.weighted(op, x, weights, np.random.default_rng(2), grids)
+    made = plan.make(graph, load("generic-m0plus").core)
+    (step,) = made.steps
+    assert step.kernel.name.endswith("pairs")
+    built = write(graph, "generic-m0plus", tmp_path)
+    elf = built.folder / "net.elf"
+    target = load("generic-m0plus")
+    sources = ("startup.c", "main.c", *built.sources)
+    found = toolchain.find("auto")
+    toolchain.build_firmware(found, target, built.folder, sources, "link.ld", elf)
+    (inputs,) = networks.samples(graph, np.random.default_rng(3), 1)
+    with EmulatedModel(CortexM(target, elf, count=True), built.image, "counted") as model:
+        (count,) = model.infer((inputs[0].tobytes(),)).steps
+    assert step.kernel.cycles(step.layer) == pytest.approx(count.cycles, rel=0.15)
 
 
 def test_every_kernel_of_pairs_is_here() -> None:
