@@ -19,7 +19,7 @@ from emulator.model import EmulatedModel
 from targets import toolchain
 from targets.target import load
 from tests.codegen import networks
-from tests.codegen.test_kernels import write
+from tests.codegen.test_kernels import expected, on_core, on_host, write
 
 KINDS = ("random", "large", "equal", "alternating", "lowest")
 
@@ -297,6 +297,34 @@ def test_cycles_are_predicted(
     with EmulatedModel(CortexM(target, elf, count=True), built.image, "counted") as model:
         (count,) = model.infer((inputs[0].tobytes(),)).steps
     assert step.kernel.cycles(step.layer) == pytest.approx(count.cycles, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "shape"),
+    [
+        (OPS["conv2d"](), (1, 5, 5, 24), (25, 1, 1, 24)),
+        (OPS["conv2d"](), (1, 3, 3, 5), (9, 3, 3, 5)),
+        (OPS["conv2d"](groups=6), (1, 4, 3, 6), (6, 3, 3, 1)),
+        (OPS["dense"](), (1, 25, 30), (25, 30)),
+    ],
+)
+def test_inputs_that_drive_the_lanes_furthest(
+    op: Op, x: tuple[int, ...], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """Windows that are, for one channel, at one end of int8 wherever its weight is positive."""
+    grids = ((0.05, 3), (3.0, -11))
+    graph = networks.weighted(op, x, shape, np.random.default_rng(8), grids)
+    rows = graph.tensors["w"].values.astype(np.int64).reshape(shape[0], -1)
+    size = int(np.prod(x))
+    driven = [np.resize(np.where(row > 0, a, -1 - a), size) for row in rows for a in (127, -128)]
+    # Pixels 0, 1, ... at the ends of channels 0, 1, ...: both lanes of a register at theirs.
+    ends = np.where(rows > 0, 127, -128)
+    driven += [np.resize(np.roll(ends, shift, axis=0), size) for shift in range(4)]
+    inputs = (np.stack(driven).reshape(-1, *x[1:]).astype(np.int8),)
+    written = write(graph, "generic-m0plus", tmp_path)
+    wanted = expected(graph, inputs)
+    np.testing.assert_array_equal(on_host(written, inputs), wanted)
+    np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
 def test_every_kernel_of_pairs_is_here() -> None:
