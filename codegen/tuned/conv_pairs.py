@@ -18,7 +18,7 @@ from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.spatial import Window
 from codegen.tuned import pairs
 from codegen.tuned.lanes import signed
-from codegen.tuned.limbs import WORDS, Form
+from codegen.tuned.limbs import Form
 
 PIXELS = 4
 ELEMENT_BYTES = 8  # of scratch: two pairs
@@ -89,18 +89,19 @@ class Geometry:
         return self.pixels - inside[0] * inside[1] + edges
 
     @property
-    def scratch(self) -> int:
-        """Bytes: the pairs, and a pixel of padding."""
-        padding = -(-self.x[3] // 4) * 4 if self._padded else 0
-        return self._pair_bytes + padding
-
-    @property
-    def _padded(self) -> bool:
-        return self.border or not self.interior
-
-    @property
-    def _pair_bytes(self) -> int:
+    def pair_bytes(self) -> int:
+        """Bytes of the pairs of four windows."""
         return ELEMENT_BYTES * pairs.CHUNK * word_count(self.length)
+
+    @property
+    def padding_bytes(self) -> int:
+        """Bytes of a pixel of padding, where windows may take the long way."""
+        return -(-self.x[3] // 4) * 4 if self.border or not self.interior else 0
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch."""
+        return self.pair_bytes + self.padding_bytes
 
 
 def kernel(
@@ -201,7 +202,7 @@ def instance(layer: Layer, form: Form, shape: Geometry) -> Instance:
         "corner": slides.pads[0] * row_bytes + slides.pads[1] * depth,
         "last_row": shape.last_start[0],
         "last_column": shape.last_start[1],
-        "padding": shape.scratch - ELEMENT_BYTES * pairs.CHUNK * passes * size,
+        "padding": shape.padding_bytes,
         "zero_point": zero_point,
     }
     params = window.params(slides, shape.x, shape.y) | extra | form.params()
@@ -233,6 +234,3 @@ def cycles(layer: Layer, form: Form, shape: Geometry) -> float:
     walk = 30 if shape.flat else 150 + 20 * shape.slides.kernel[0]
     edge = shape.edge_pixels * 18 * taps if shape.border else 0
     return float(blocks * (channels + shape.length * _PACK_CYCLES + walk) + edge + 100)
-
-
-assert WORDS == 5  # the template loads them with one LDM
