@@ -17,7 +17,7 @@ from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, L
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
-from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
+from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 from codegen.tuned import conv_pairs, depthwise, depthwise_pairs, gemm, limbs
 from codegen.tuned.lanes import folded_bias, lane, stream
@@ -234,10 +234,8 @@ def _scaling(layer: Layer) -> Scaling:
 def _form(layer: Layer) -> limbs.Form | None:
     op = layer.node.op
     assert isinstance(op, Conv2D)
-    x, w, b = layer.inputs
-    requant = rule((x.grid, w.grid), layer.output.grid, ONE, op.rounding, layer.label, op.shift)
-    ends, bias = reach(x.grid, w, b), folded_bias(x, w, b)
-    return limbs.fitted(requant, ends, bias, layer.output.grid, _limits(layer))
+    grid = layer.output.grid
+    return limbs.weighted(layer.inputs, grid, _limits(layer), op.rounding, layer.label, op.shift)
 
 
 def _sliding(layer: Layer) -> tuple[Window, tuple[int, ...], tuple[int, ...]]:

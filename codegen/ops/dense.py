@@ -228,11 +228,9 @@ def _dsp_cycles(layer: Layer) -> float:
 def _form(layer: Layer) -> limbs.Form | None:
     op = layer.node.op
     assert isinstance(op, Dense)
-    x, w, b = layer.inputs
     y = layer.output.grid
-    requant = rule((x.grid, w.grid), y, ONE, op.rounding, layer.label, op.shift)
     limits = clamp_range(op.clamp, y)
-    return limbs.fitted(requant, reach(x.grid, w, b), folded_bias(x, w, b), y, limits)
+    return limbs.weighted(layer.inputs, y, limits, op.rounding, layer.label, op.shift)
 
 
 @lru_cache(maxsize=64)

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from codegen.ir import Array, IntArray, Quant
+from codegen.ir import Array, IntArray, Quant, Tensor
 from codegen.quant.fixed import INT32_MAX, Requant
 from codegen.quant.float_rounding import FloatRequant
 from codegen.quant.thresholds import first_sums
+from codegen.requantize import ONE, Rounding, reach, rule
+from codegen.tuned.lanes import folded_bias
 
 MOST_LIMBS = 4
 MOST_BITS = 15
@@ -90,9 +92,23 @@ class Form:
         return results
 
 
+def weighted(
+    operands: tuple[Tensor, ...],
+    y: Quant,
+    limits: tuple[int, int],
+    rounding: Rounding,
+    label: str,
+    shift: int | None,
+) -> Form | None:
+    """The form of a layer with operands x, w, b, for sums of weights times raw inputs."""
+    x, w, b = operands
+    own = rule((x.grid, w.grid), y, ONE, rounding, label, shift)
+    return fitted(own, reach(x.grid, w, b), folded_bias(x, w, b), y, limits)
+
+
 def fitted(
-    rule: Requant | FloatRequant,
-    reach: tuple[IntArray, IntArray],
+    own: Requant | FloatRequant,
+    ends: tuple[IntArray, IntArray],
     bias: IntArray,
     y: Quant,
     limits: tuple[int, int],
@@ -100,18 +116,18 @@ def fitted(
     """The rule in limbs, as few as each channel needs; None where a channel has no such form.
 
     Args:
-        rule: the layer's own.
-        reach: least and largest sum of every channel, bias included.
+        own: the layer's rule.
+        ends: least and largest sum of every channel, bias included.
         bias: what sums get before the rule; it goes into the addends, so that kernels sum products alone.
         y: grid of the output.
         limits: least and largest result.
     """
-    lowest, highest = reach[0] - bias, reach[1] - bias
+    lowest, highest = ends[0] - bias, ends[1] - bias
     wanted = np.arange(limits[0] + 1, limits[1] + 1)
 
     def apply(sums: Array) -> Array:
         biased: IntArray = sums.astype(np.int64) + bias
-        return rule.apply(biased, y.zero_point, *limits)
+        return own.apply(biased, y.zero_point, *limits)
 
     first = first_sums(apply, wanted, lowest, highest)
     crossed = (first > lowest[:, None]) & (first <= highest[:, None])
@@ -122,12 +138,12 @@ def fitted(
     if bits < 1:
         return None
     channels = []
-    for channel, scale in enumerate(_scales(rule, len(lowest))):
-        ends = int(lowest[channel]), int(highest[channel])
+    for channel, scale in enumerate(_scales(own, len(lowest))):
+        reached = int(lowest[channel]), int(highest[channel])
         found = (
-            _channel(first[channel], ends, scale, bits)
+            _channel(first[channel], reached, scale, bits)
             if varies[channel]
-            else _constant(first[channel], ends)
+            else _constant(first[channel], reached)
         )
         if found is None:
             return None
@@ -135,11 +151,11 @@ def fitted(
     return Form(bits, *limits, tuple(channels))
 
 
-def _scales(rule: Requant | FloatRequant, channels: int) -> list[float]:
-    if isinstance(rule, FloatRequant):
-        scales = list(rule.scales)
+def _scales(own: Requant | FloatRequant, channels: int) -> list[float]:
+    if isinstance(own, FloatRequant):
+        scales = list(own.scales)
     else:
-        scales = [multiplier / 2.0**rule.shift for multiplier in rule.multipliers]
+        scales = [multiplier / 2.0**own.shift for multiplier in own.multipliers]
     return scales * channels if len(scales) == 1 else scales
 
 
