@@ -227,7 +227,7 @@ def cycles(layer: Layer, form: Form, shape: Geometry) -> float:
     excess = sum(len(pairs.limited(row)[1]) for row in rows)
     longer = sum(bool(channel.lower) for channel in form.channels)
     passes, size = loop(-(-shape.length // pairs.CHUNK))
-    per_channel = 42 + 4 * 15 + passes * (size * _WORD_CYCLES + 5)
+    per_channel = 42 + 4 * (15 + 4 * form.patches) + passes * (size * _WORD_CYCLES + 5)
     channels = shape.y[3] * per_channel + excess * _EXCESS_CYCLES + longer * 4 * 9
     blocks = -(-shape.pixels // PIXELS)
     taps = prod(shape.slides.kernel)

@@ -16,7 +16,7 @@ from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.tuned import pairs
 from codegen.tuned.conv_pairs import loop
 from codegen.tuned.lanes import signed
-from codegen.tuned.limbs import WORDS, Form
+from codegen.tuned.limbs import Form
 
 BLOCK = 4
 CHUNKS = (2, 4, 6, 8)
@@ -84,9 +84,9 @@ def pack(cut: Blocks, constants: IntArray) -> IntArray:
 
     Args:
         cut: the weights.
-        constants: (channels, WORDS).
+        constants: (channels, words).
     """
-    rows = np.zeros((max(len(constants), BLOCK), WORDS), np.int64)
+    rows = np.zeros((max(len(constants), BLOCK), constants.shape[1]), np.int64)
     rows[: len(constants)] = constants
     parts: list[IntArray] = []
     for start, kept, excess in zip(cut.starts, _words(cut.kept), _words(cut.excess), strict=True):

@@ -163,7 +163,7 @@ def instance(layer: Layer, form: Form, shape: Geometry) -> Instance:
         "used_bytes": shape.used * depth,
         "pair_words": shape.pair_bytes // 4,
         "pair_bytes": shape.pair_bytes,
-        "channel_bytes": shape.channel_bytes,
+        "channel_bytes": shape.channel_bytes + 8 * form.patches,
         "edge": shape.edge,
         "row_bytes": shape.x[2] * depth,
         "stream_bytes": 4 * len(words),
@@ -193,7 +193,9 @@ def cycles(layer: Layer, form: Form, shape: Geometry) -> float:
     longer = sum(bool(channel.lower) for channel in form.channels)
     channels, width, taps = len(weights), shape.y[2], shape.taps
     column = 7 * shape.slides.kernel[0] + 5 * len(shape.groups())
-    pixel_pair = 61 + 4 * taps + 5 * (-(-taps // CHUNK)) + (8 if any(rests) else 0)
+    pixel_pair = (
+        61 + 18 * form.patches + 4 * taps + 5 * (-(-taps // CHUNK)) + (8 if any(rests) else 0)
+    )
     per_channel = 75 + 4 * taps + shape.used * column + width * pixel_pair
     extra = width * (15 * sum(rests) + 2 * 11 * longer)
     return float(-(-shape.y[1] // ROWS) * (channels * per_channel + extra + 12 * shape.rows) + 300)
@@ -232,6 +234,6 @@ def kernel(
         instance=lambda layer: instance(layer, found(layer), shape(layer)),
         cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
         footprints=lambda layer: (footprint(shape(layer)),),
-        scratch=lambda layer: shape(layer).scratch,
+        scratch=lambda layer: shape(layer).scratch + 8 * found(layer).patches,
         orders=BOTH_ORDERS,
     )

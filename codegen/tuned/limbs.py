@@ -7,11 +7,15 @@
 q is floor(acc * m / 2**(bits * (limbs - 1))) exactly, so that the form is monotone, as is the layer's own
 rule: the two agree everywhere when they agree around each threshold between two results. A threshold that
 is first reached at T asks that T reaches it and T - 1 does not; for a given m both bound the addend.
+
+Where no addend meets all thresholds (float32 products of ONNX's rounding tie now and then), the few sums on
+the wrong side of one are *patched*: taken for their neighbours on the right side.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +32,15 @@ MOST_BITS = 15
 MOST_LOWER_BITS = 31
 WINDOW = 64  # multipliers tried on either side of the ideal one,
 FINEST = 29  # apart by so many bits at least
-WORDS = 5  # a channel's constants, in the order of `Limbs.words`
+WORDS = 5  # a channel's constants, in the order of `Limbs.words`; patches follow
+MOST_PATCHES = 4
+
+
+class Patch(NamedTuple):
+    """A sum, and the one that it is taken for."""
+
+    total: int
+    instead: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +52,20 @@ class Limbs:
     lower: tuple[int, ...]
     addend: int
     shift: int
+    patches: tuple[Patch, ...] = ()
 
-    def words(self, limbs: int) -> list[int]:
+    def words(self, limbs: int, patches: int) -> list[int]:
         """As kernels read them: 0 in place of the lower limbs stands for two limbs.
 
         Args:
             limbs: how many a channel of the layer has at most.
+            patches: the same of patches; some that change nothing fill up.
         """
         padded = (*self.lower, 0, 0)[: limbs - 2]
         packed = sum(limb << 16 * i for i, limb in enumerate(padded))
-        return [self.m0, self.m1, self.addend, packed, self.shift]
+        filled = (*self.patches, *(Patch(0, 0) for _ in range(patches - len(self.patches))))
+        constants = [self.m0, self.m1, self.addend, packed, self.shift]
+        return constants + [number for patch in filled for number in patch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +82,22 @@ class Form:
         """How many a channel has at most."""
         return max(2 + len(channel.lower) for channel in self.channels)
 
+    @property
+    def patches(self) -> int:
+        """How many a channel has at most."""
+        return max(len(channel.patches) for channel in self.channels)
+
     def words(self) -> IntArray:
-        """(channels, WORDS)."""
-        return np.array([channel.words(self.limbs) for channel in self.channels], np.int64)
+        """(channels, WORDS + 2 * patches)."""
+        rows = [channel.words(self.limbs, self.patches) for channel in self.channels]
+        return np.array(rows, np.int64)
 
     def params(self) -> dict[str, object]:
         """For templates."""
         return {
             "limbs": self.limbs,
             "limb_bits": self.bits,
+            "patches": self.patches,
             "low": self.low,
             "span": self.high - self.low,
         }
@@ -83,7 +106,9 @@ class Form:
         """Results of sums (..., channels), as the kernels compute them."""
         results = np.empty_like(sums)
         for index, channel in enumerate(self.channels):
-            column = sums[..., index]
+            column = sums[..., index].copy()
+            for total, instead in channel.patches:
+                column[sums[..., index] == total] = instead
             inner = np.zeros_like(column)
             for limb in reversed((channel.m1, *channel.lower)):
                 inner = (column * limb + inner) >> self.bits
@@ -165,19 +190,23 @@ def _constant(first: IntArray, ends: tuple[int, int]) -> Limbs:
 
 
 def _channel(first: IntArray, ends: tuple[int, int], scale: float, bits: int) -> Limbs | None:
-    for limbs in range(2, MOST_LIMBS + 1):
-        if bits * (limbs - 1) > MOST_LOWER_BITS:
-            break  # no more precision to gain, and 64 bits could not hold the products below
-        found = _search(first, ends, scale, bits, limbs)
+    # With more lower bits there is no precision to gain, and 64 bits could not hold the products below.
+    tried = [n for n in range(2, MOST_LIMBS + 1) if bits * (n - 1) <= MOST_LOWER_BITS]
+    for limbs in tried:
+        found = _search(first, ends, scale, bits, limbs, patched=False)
         if found is not None:
             return found
-    return None
+    patched = [_search(first, ends, scale, bits, limbs, patched=True) for limbs in tried]
+    return min((p for p in patched if p is not None), key=lambda p: len(p.patches), default=None)
 
 
 def _search(
-    first: IntArray, ends: tuple[int, int], scale: float, bits: int, limbs: int
+    first: IntArray, ends: tuple[int, int], scale: float, bits: int, limbs: int, patched: bool
 ) -> Limbs | None:
-    """The multiplier nearest to the ideal one for which some addend meets every threshold."""
+    """The multiplier nearest to the ideal one for which some addend meets every threshold.
+
+    With `patched` the ideal one, for an addend that misses few thresholds.
+    """
     lower = bits * (limbs - 1)
     for shift in range(30, 0, -1):
         ideal = round(scale * 2.0 ** (shift + lower))
@@ -187,6 +216,8 @@ def _search(
         tried = ideal + step * np.array(sorted(range(-WINDOW, WINDOW + 1), key=abs))
         tried = tried[tried > 0]
         low, high = _addends(first, ends, tried, lower, shift)
+        if patched:
+            return _patched(first, ends, (ideal, shift), bits, limbs)
         addends = (low + high) // 2
         in_range = _in_range(ends, tried, lower, addends)
         fits = (low <= high) & in_range
@@ -197,6 +228,40 @@ def _search(
         if in_range.all():
             return None  # a smaller shift leaves the multiplier fewer bits still
     return None
+
+
+def _patched(
+    first: IntArray, ends: tuple[int, int], scale: tuple[int, int], bits: int, limbs: int
+) -> Limbs | None:
+    """Limbs for a multiplier and a shift, with the patches that its best addend needs."""
+    multiplier, shift = scale
+    lower = bits * (limbs - 1)
+    inner = first[(first > ends[0]) & (first <= ends[1])]
+    values = np.flatnonzero((first > ends[0]) & (first <= ends[1])) + 1
+    least = (values << shift) - ((multiplier * inner) >> lower)
+    most = (values << shift) - 1 - ((multiplier * (inner - 1)) >> lower)
+    missed = ((least > least[:, None]) | (most < least[:, None])).sum(axis=1)
+    addend = int(least[np.argmin(missed)])
+    patches: list[Patch] = []
+    for value, wanted in enumerate(first.tolist(), 1):
+        # Where this form reaches the value: acc * multiplier >= ((value << shift) - addend) << lower.
+        needed = ((value << shift) - addend) << lower
+        reached = min(max(-(-needed // multiplier), ends[0]), ends[1] + 1)
+        if abs(reached - wanted) + len(patches) > MOST_PATCHES:
+            return None
+        patches += [Patch(total, reached - 1) for total in range(reached, wanted)]
+        patches += [Patch(total, reached) for total in range(wanted, reached)]
+    if not _in_range(ends, np.array([multiplier]), lower, np.array([addend])).all():
+        return None
+    m0, m1, *rest = _split(multiplier, bits, limbs)
+    found = Limbs(m0, m1, tuple(rest), addend, shift, tuple(patches))
+    # Sums without a patch lie on the right side of every threshold; where thresholds are close, a neighbour
+    # may be on the wrong side of the next one.
+    totals = np.array([patch.total for patch in patches], np.int64)
+    inside = all(ends[0] <= patch.instead <= ends[1] for patch in patches)
+    results = Form(bits, 0, len(first), (found,)).apply(totals[:, None])[:, 0]
+    right = (first[:, None] <= totals).sum(axis=0)
+    return found if inside and np.array_equal(results, right) else None
 
 
 def _split(multiplier: int, bits: int, limbs: int) -> list[int]:

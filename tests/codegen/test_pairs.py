@@ -11,8 +11,9 @@ from codegen import emit, plan
 from codegen.ir import IntArray, Op, per_tensor
 from codegen.ops import KERNELS, OPS
 from codegen.quant.fixed import Requant
+from codegen.quant.float_rounding import FloatRequant
 from codegen.tuned import conv_pairs, dense_pairs, depthwise_pairs, pairs
-from codegen.tuned.limbs import WORDS, Form, Limbs, fitted
+from codegen.tuned.limbs import MOST_PATCHES, WORDS, Form, Limbs, fitted
 from emulator import cycles
 from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
@@ -183,6 +184,24 @@ def test_limbs_are_the_rule(bound: int, limits: tuple[int, int], zero_point: int
     )
 
 
+def test_patches_meet_thresholds_that_no_addend_does() -> None:
+    """A dyadic scale: every tie goes to the even result."""
+    rule = FloatRequant((2.0**-5, 2.0**-9 * 1.7), "layer")
+    reach = np.array([-60, -9000]), np.array([100, 9000])
+    bias = np.array([3, -40])
+    form = fitted(rule, reach, bias, per_tensor(0.1, 5), (-128, 127))
+    assert form is not None
+    assert 0 < form.patches == len(form.channels[0].patches) <= MOST_PATCHES
+    assert form.words().shape == (2, WORDS + 2 * form.patches)
+    for channel in (0, 1):
+        sums = np.zeros((reach[1][channel] - reach[0][channel] + 1, 2), np.int64)
+        sums[:, channel] = np.arange(reach[0][channel], reach[1][channel] + 1)
+        wanted = rule.apply(sums, 5)[:, channel]
+        np.testing.assert_array_equal(form.apply(sums - bias)[:, channel], wanted)
+    many = np.array([-(2**14)] * 2), np.array([2**14] * 2)
+    assert fitted(rule, many, bias, per_tensor(0.1, 5), (-128, 127)) is None
+
+
 def test_limbs_keep_every_product_in_32_bits() -> None:
     bound = 2**20 - 1
     rule = Requant((2**30 + 12345,), 42)
@@ -221,7 +240,7 @@ def test_only_cores_without_thumb2_take_them() -> None:
 
 
 def test_branches_are_short_enough_at_the_limits(tmp_path: Path) -> None:
-    """The assembler checks reach: the longest unrolled loops, every optional part, four limbs."""
+    """The assembler checks reach: the longest unrolled loops, every optional part, four limbs, patches."""
     g = np.random.default_rng(5)
     wide = ((0.05, 3), (3.0, -11))
     same = OPS["conv2d"](pads=(1, 2, 3, 2), stride=(2, 1), dilation=(3, 1), clamp=(0.0, 6.0))
@@ -237,7 +256,7 @@ def test_branches_are_short_enough_at_the_limits(tmp_path: Path) -> None:
         made = plan.make(graph, target.core)
         (function,) = made.functions
         assert function.kernel.name.endswith("pairs")
-        four = dict(function.instance.params) | {"limbs": 4}
+        four = dict(function.instance.params) | {"limbs": 4, "patches": MOST_PATCHES}
         kernel = function.kernel
         body = emit.render(str(kernel.assembly), f=function, order=function.order, **four)
         folder = tmp_path / str(number)

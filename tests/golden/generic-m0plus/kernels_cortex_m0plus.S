@@ -852,7 +852,9 @@ golden_conv2d_depthwise_pairs_4x4x4_4_k3x3:
     str     r7, [sp, #24]
     subs    r0, #24
     cmp     r0, r11
-    beq     .Lgolden_conv2d_depthwise_pairs_4x4x4_4_k3x3_done
+    bne     .Lgolden_conv2d_depthwise_pairs_4x4x4_4_k3x3_more
+    b       .Lgolden_conv2d_depthwise_pairs_4x4x4_4_k3x3_done
+.Lgolden_conv2d_depthwise_pairs_4x4x4_4_k3x3_more:
     b       .Lgolden_conv2d_depthwise_pairs_4x4x4_4_k3x3_pixel
 .Lgolden_conv2d_depthwise_pairs_4x4x4_4_k3x3_done:
     ldr     r4, [sp, #28]
@@ -1379,7 +1381,9 @@ golden_dense_pairs_16_3:
     adds    r0, #20
     ldr     r4, [sp, #16]
     cmp     r0, r4
-    beq     .Lgolden_dense_pairs_16_3_done
+    bne     .Lgolden_dense_pairs_16_3_more
+    b       .Lgolden_dense_pairs_16_3_done
+.Lgolden_dense_pairs_16_3_more:
     b       .Lgolden_dense_pairs_16_3_block
 .Lgolden_dense_pairs_16_3_done:
     add     sp, #28

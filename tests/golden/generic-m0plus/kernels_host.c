@@ -176,7 +176,9 @@ void golden_dense_pairs_16_3(const int8_t *x, const int32_t *stream, int8_t *scr
                 }
             }
             for (int32_t channel = 0; channel < 3; ++channel) {
-                y[word[1] + channel] = requantize_limbs(sums[channel], word + 2 + 5 * channel, 13, -128, 255);
+                const int32_t *own = word + 2 + 5 * channel;
+
+                y[word[1] + channel] = requantize_limbs(sums[channel], own, 13, -128, 255);
             }
             word += 22;
         }
