@@ -150,6 +150,20 @@ def test_the_checker_accepts_the_plan_and_catches_every_closer_one() -> None:
             check_plan.check(_with_input(made, step, moved))
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_checker_catches_strips_of_rows_that_lie_closer(stride: int) -> None:
+    op = OPS["conv2d"](stride=(stride, stride), pads=(1, 1, 1, 1), groups=8)
+    graph = networks.weighted(op, (1, 9, 6, 8), (8, 3, 3, 1), np.random.default_rng(0))
+    made = check_plan.check(plan.make(graph, load("generic-m0plus").core))
+    (step,) = made.steps
+    assert (step.kernel.name, step.order) == ("conv2d.depthwise_pairs", "descending")
+    made = replace(made, size=made.size + 100)
+    for closer in range(4, 100, 4):
+        moved = replace(step.inputs[0], offset=step.inputs[0].offset + closer)
+        with pytest.raises(PlanError):
+            check_plan.check(_with_input(made, step, moved))
+
+
 def _with_input(made: plan.Plan, step: plan.Step, moved: plan.Slot) -> plan.Plan:
     slots = {n: moved if s is step.inputs[0] else s for n, s in made.slots.items()}
     return replace(made, slots=slots, steps=(replace(step, inputs=(moved,)),))
