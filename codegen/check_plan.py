@@ -116,7 +116,11 @@ def _moved(step: Step) -> Iterator[Event]:
 
 
 def _windowed(step: Step) -> Iterator[Event]:
-    """Convolution and pooling: one output pixel after the other, raster order."""
+    """Convolution and pooling: one output pixel after the other, raster order, or strips of them."""
+    return _in_strips(step) if step.kernel.name in STRIPS else _pixels(step)
+
+
+def _pixels(step: Step) -> Iterator[Event]:
     op: Op = step.layer.node.op
     if not isinstance(op, Conv2D | MaxPool | AveragePool):
         raise PlanError(f"window: step {step.index} is no window operator")
@@ -168,6 +172,21 @@ def _banded(step: Step, count: int, stride: int, pad: int, size: int) -> Iterato
         yield reads, first * columns * channels, (first + count) * columns * channels
 
 
+def _in_strips(step: Step) -> Iterator[Event]:
+    """Strips of rows: a kernel that takes one channel after the other reads them until its last byte."""
+    _, rows, columns, channels = step.layer.output.shape
+    height = STRIPS[step.kernel.name]
+    pixels = {end: reads for reads, start, end in _pixels(step) if end > start}
+    for strip in _walk(step, -(-rows // height)):
+        first, end = (
+            min(row, rows) * columns * channels for row in (strip * height, strip * height + height)
+        )
+        inside = range(first + channels, end + 1, channels)
+        reads = [read for pixel in inside for read in pixels[pixel]]
+        yield reads, first, end - 1
+        yield reads, end - 1, end
+
+
 def _rows(step: Step) -> Iterator[Event]:
     """Dense: every row of the input is read anew for each of its outputs, unless it is copied first."""
     length = step.layer.activations[0].shape[-1]
@@ -207,10 +226,13 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
 
 
 # Variants that have copied their whole window before the first store of a pixel, or row before that of a row.
-READ_FIRST = frozenset({"conv2d.window", "dense.dsp"})
+READ_FIRST = frozenset({"conv2d.window", "dense.dsp", "dense.pairs"})
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
-BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2}
+BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2, "conv2d.pairs": 4}
+
+# Variants that work on so many output rows at once, and read them anew for every channel.
+STRIPS: Mapping[str, int] = {"conv2d.depthwise_pairs": 2}
 
 # Variants that have read all input under so many output rows before the first store of any of them.
 BANDS: Mapping[str, int] = {"conv2d.winograd": 2, "conv2d.winograd_small": 2}

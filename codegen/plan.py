@@ -181,8 +181,8 @@ def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None =
     """The cheapest variant that serves a layer, or the one that a recipe wants.
 
     "speed" saves cycles. "balanced" too, but flash beyond the usual has to save `CYCLES_PER_BYTE`. "sram"
-    prefers kernels that run in both orders: they overlap best, and need little scratch. "flash" prefers
-    kernels in C: unrolled assembly is fast but long.
+    prefers kernels in C that run in both orders: they overlap best, and need little scratch. "flash"
+    prefers kernels in C: unrolled assembly is fast but long.
     """
     variants = KERNELS[layer.node.op.kind]
     serving = [k for k in variants if k.serves(layer) and wanted in (None, k.name)]
@@ -196,7 +196,7 @@ def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None =
             f"{layer.label}: no {layer.node.op.kind} kernel serves this layer", node=layer.label
         )
     if objective == "sram":
-        return min(serving, key=lambda k: (len(k.orders) == 1, k.cycles(layer)))
+        return min(serving, key=lambda k: (len(k.orders) == 1, bool(k.assembly), k.cycles(layer)))
     if objective == "flash":
         return min(serving, key=lambda k: (k.assembly is not None, k.cycles(layer)))
     if objective == "balanced":

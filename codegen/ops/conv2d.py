@@ -19,7 +19,7 @@ from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
-from codegen.tuned import depthwise, gemm, winograd_kernels
+from codegen.tuned import conv_pairs, depthwise, depthwise_pairs, gemm, limbs, winograd_kernels
 from codegen.tuned.lanes import folded_bias, lane
 
 CHUNK = 1 << 23
@@ -230,6 +230,14 @@ def _scaling(layer: Layer) -> Scaling:
     return weighted(layer.inputs, grid, _limits(layer), op.rounding, layer.label, op.shift)
 
 
+@lru_cache(maxsize=64)
+def _form(layer: Layer) -> limbs.Form | None:
+    op = layer.node.op
+    assert isinstance(op, Conv2D)
+    grid = layer.output.grid
+    return limbs.weighted(layer.inputs, grid, _limits(layer), op.rounding, layer.label, op.shift)
+
+
 def _sliding(layer: Layer) -> tuple[Window, tuple[int, ...], tuple[int, ...]]:
     op = layer.node.op
     assert isinstance(op, Conv2D)
@@ -311,6 +319,8 @@ KERNELS = (
     *winograd_kernels.variants(
         lambda layer: layer.core.dsp and _groups(layer) == 1, _scaling, _sliding, _limits
     ),
+    conv_pairs.kernel(_sliding, _groups, _form),
+    depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
     Kernel(
         name="conv2d.gemm",
         template="ops/conv2d.gemm.c.j2",
@@ -326,7 +336,7 @@ KERNELS = (
         template="ops/conv2d.pointwise.c.j2",
         serves=_is_pointwise,
         instance=_pointwise_instance,
-        cycles=lambda layer: 4.0 * _macs(layer) + 34.0 * layer.output.size,
+        cycles=lambda layer: layer.dot_cycles(_macs(layer)),
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),
@@ -355,8 +365,7 @@ KERNELS = (
         serves=lambda layer: _groups(layer) == 1,
         instance=_window_instance,
         cycles=lambda layer: (
-            4.0 * _macs(layer)
-            + 34.0 * layer.output.size
+            layer.dot_cycles(_macs(layer))
             + 8.0 * _copied_bytes(layer) * layer.output.shape[1] * layer.output.shape[2]
         ),
         footprints=_footprints(reads_first=True),

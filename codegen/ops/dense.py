@@ -18,6 +18,7 @@ from codegen.ops.transpose import transpose
 from codegen.quant.fixed import clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.tuned import dense as packing
+from codegen.tuned import dense_pairs, limbs
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 
@@ -223,7 +224,22 @@ def _dsp_cycles(layer: Layer) -> float:
     return packing.cycles(channels, length) * (layer.output.size // channels)
 
 
+@lru_cache(maxsize=64)
+def _form(layer: Layer) -> limbs.Form | None:
+    op = layer.node.op
+    assert isinstance(op, Dense)
+    y = layer.output.grid
+    limits = clamp_range(op.clamp, y)
+    return limbs.weighted(layer.inputs, y, limits, op.rounding, layer.label, op.shift)
+
+
+@lru_cache(maxsize=64)
+def _blocks(layer: Layer) -> dense_pairs.Blocks:
+    return dense_pairs.blocks(layer.inputs[1].values.astype(np.int64))
+
+
 KERNELS = (
+    dense_pairs.kernel(_blocks, _form, _footprints(reads_first=True)),
     Kernel(
         name="dense.dsp",
         template="ops/dense.dsp.c.j2",
@@ -239,7 +255,7 @@ KERNELS = (
         template="ops/dense.c.j2",
         serves=lambda layer: True,
         instance=_instance,
-        cycles=lambda layer: layer.output.size * (4.0 * layer.inputs[1].shape[1] + 34.0),
+        cycles=lambda layer: layer.dot_cycles(layer.output.size * layer.inputs[1].shape[1]),
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),

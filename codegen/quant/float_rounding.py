@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from codegen.ir import Array, IntArray
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, Requant, picked, requantization, saturated
+from codegen.quant.thresholds import first_sums
 from targets.errors import UnsupportedModel
 
 STEPS_LIMIT = 1024  # beyond it every result saturates
@@ -80,20 +81,10 @@ class FloatRequant:
     def _thresholds(self, lowest: IntArray, highest: IntArray, zero_point: int) -> IntArray:
         """Smallest accumulator whose result is at least v, for v = -127..127, per channel.
 
-        One beyond the highest accumulator where there is none. By bisection: results are monotone.
+        One beyond the highest accumulator where there is none.
         """
         wanted = np.arange(INT8_MIN + 1, INT8_MAX + 1)
-        shape = (len(lowest), len(wanted))
-        low = np.broadcast_to(lowest[:, None], shape).copy()
-        high = np.broadcast_to(highest[:, None] + 1, shape).copy()
-        while np.any(low < high):
-            middle = (low + high) >> 1
-            result = self.apply(middle.T, zero_point).T
-            reached = (result >= wanted) | (middle > highest[:, None])
-            active = low < high
-            high = np.where(active & reached, middle, high)
-            low = np.where(active & ~reached, middle + 1, low)
-        return low
+        return first_sums(lambda sums: self.apply(sums, zero_point), wanted, lowest, highest)
 
 
 def _allowed(

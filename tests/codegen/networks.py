@@ -198,6 +198,10 @@ def _depthwise(g: np.random.Generator) -> Iterator[Case]:
         op = conv(groups=size[2], **settings)
         graph = weighted(op, (1, *size), (size[2], *kernel, 1), g)
         yield Case(f"depthwise-{name}", graph)
+    many = conv(groups=16, pads=(4, 3, 4, 3))  # on Armv6-M: multipliers of more than two limbs
+    own = np.random.default_rng(11)
+    graph = weighted(many, (1, 5, 4, 16), (16, 9, 7, 1), own, ((0.05, 3), (3.0, -11)), 127)
+    yield Case("depthwise-many-taps", graph)
     for value in (-127, 127):
         op = conv(groups=8, pads=(1, 1, 1, 1))
         grids = ((0.05, -128), (0.4, 127))

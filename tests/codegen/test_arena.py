@@ -116,7 +116,8 @@ def test_a_growing_layer_may_run_backwards_over_its_input() -> None:
     graph = networks.weighted(
         OPS["conv2d"](), (1, 12, 12, 8), (16, 1, 1, 8), np.random.default_rng(0)
     )
-    made = plan.make(graph, load("generic-m0plus").core)
+    chosen = {"node": "conv2d.pointwise"}
+    made = plan.make(graph, load("generic-m0plus").core, overrides=chosen)
     (step,) = made.steps
     x, y = replace(step.inputs[0], offset=0), replace(step.output, offset=8)
     backwards = replace(step, inputs=(x,), output=y, order="descending")
@@ -145,6 +146,20 @@ def test_the_checker_accepts_the_plan_and_catches_every_closer_one() -> None:
     step = made.steps[0]
     for closer in range(4, step.inputs[0].offset + 1, 4):
         moved = replace(step.inputs[0], offset=step.inputs[0].offset - closer)
+        with pytest.raises(PlanError):
+            check_plan.check(_with_input(made, step, moved))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_checker_catches_strips_of_rows_that_lie_closer(stride: int) -> None:
+    op = OPS["conv2d"](stride=(stride, stride), pads=(1, 1, 1, 1), groups=8)
+    graph = networks.weighted(op, (1, 9, 6, 8), (8, 3, 3, 1), np.random.default_rng(0))
+    made = check_plan.check(plan.make(graph, load("generic-m0plus").core))
+    (step,) = made.steps
+    assert (step.kernel.name, step.order) == ("conv2d.depthwise_pairs", "descending")
+    made = replace(made, size=made.size + 100)
+    for closer in range(4, 100, 4):
+        moved = replace(step.inputs[0], offset=step.inputs[0].offset + closer)
         with pytest.raises(PlanError):
             check_plan.check(_with_input(made, step, moved))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -115,23 +116,29 @@ def _layer(case: networks.Case, core: Core) -> Layer:
     return Layer(node, operands, case.graph.tensors[node.output], core)
 
 
-def _variants() -> list[tuple[networks.Case, Kernel]]:
-    """Cases that more than one variant serves, with each of those variants."""
-    core = load("generic-m4").core
+TARGETS = ("generic-m4", "generic-m0plus")
+
+
+def _variants() -> list[tuple[networks.Case, Kernel, str]]:
+    """Cases that more than one variant serves, with each of those variants; kernels in C on one core."""
     found = []
-    for case in CASES:
-        node = case.graph.nodes[0]
-        operands = tuple(case.graph.tensors[name] for name in node.inputs)
-        layer = Layer(node, operands, case.graph.tensors[node.output], core)
-        serving = [k for k in KERNELS[node.op.kind] if k.serves(layer)]
-        found += [(case, k) for k in serving if len(serving) > 1]
+    for case, target in product(CASES, TARGETS):
+        layer = _layer(case, load(target).core)
+        serving = [k for k in KERNELS[layer.node.op.kind] if k.serves(layer)]
+        found += [
+            (case, k, target)
+            for k in serving
+            if len(serving) > 1 and (target == TARGETS[0] or k.assembly is not None)
+        ]
     return found
 
 
-@pytest.mark.parametrize(("case", "kernel"), _variants(), ids=lambda x: getattr(x, "name", str(x)))
-def test_variants_agree(case: networks.Case, kernel: Kernel, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("case", "kernel", "target"), _variants(), ids=lambda x: getattr(x, "name", str(x))
+)
+def test_variants_agree(case: networks.Case, kernel: Kernel, target: str, tmp_path: Path) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(4))
-    written = write(case.graph, "generic-m4", tmp_path, kernel)
+    written = write(case.graph, target, tmp_path, kernel)
     wanted = expected(case.graph, inputs)
     np.testing.assert_array_equal(on_host(written, inputs), wanted)
     if kernel.assembly is not None:
@@ -139,7 +146,7 @@ def test_variants_agree(case: networks.Case, kernel: Kernel, tmp_path: Path) -> 
 
 
 def _both_orders() -> list[tuple[networks.Case, Kernel]]:
-    core = load("generic-m4").core
+    core = load("generic-m0plus").core
     served = [(case, k) for case in CASES for k in KERNELS[case.graph.nodes[0].op.kind]]
     return [
         (case, kernel)
@@ -157,25 +164,37 @@ def test_both_orders_agree(
 ) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(6))
     written = write(case.graph, "generic-m0plus", tmp_path, kernel, order)
-    np.testing.assert_array_equal(on_host(written, inputs), expected(case.graph, inputs))
+    wanted = expected(case.graph, inputs)
+    np.testing.assert_array_equal(on_host(written, inputs), wanted)
+    if kernel.assembly is not None:
+        np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
 def _has_code(case: networks.Case) -> bool:
     return case.graph.nodes[0].op.kind != "reshape"
 
 
-def _in_assembly() -> list[networks.Case]:
-    core = load("generic-m4").core
-    coded = [case for case in CASES if _has_code(case)]
-    return [case for case in coded if plan.choose(_layer(case, core)).assembly is not None]
+def _in_assembly() -> list[tuple[networks.Case, str, str]]:
+    """Cases, targets and compilers that the other tests leave out."""
+    others = {
+        "generic-m4": [("generic-m4", "zig"), ("generic-m7", "gcc"), ("generic-m33", "gcc")],
+        "generic-m0plus": [("generic-m0plus", "zig"), ("microbit", "gcc"), ("microbit", "zig")],
+    }
+    others["generic-m4"].append(("generic-m33", "zig"))
+    smallest = min(load(target).total_ram for places in others.values() for target, _ in places)
+    return [
+        (case, target, compiler)
+        for like, places in others.items()
+        for case in CASES
+        if _has_code(case) and plan.choose(_layer(case, load(like).core)).assembly is not None
+        for target, compiler in places
+        # The smallest board has little room beside a large input.
+        if case.graph.tensors["x0"].size < smallest // 3 or load(target).total_ram > smallest
+    ]
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize(
-    ("target", "compiler"),
-    [("generic-m4", "zig"), ("generic-m7", "gcc"), ("generic-m33", "gcc"), ("generic-m33", "zig")],
-)
-@pytest.mark.parametrize("case", _in_assembly(), ids=str)
+@pytest.mark.parametrize(("case", "target", "compiler"), _in_assembly(), ids=str)
 def test_assembly_on_other_cores_and_compilers(
     case: networks.Case, target: str, compiler: str, tmp_path: Path
 ) -> None:
@@ -185,9 +204,9 @@ def test_assembly_on_other_cores_and_compilers(
 
 
 def test_every_kernel_has_a_case() -> None:
-    core = load("generic-m4").core
-    tested = {plan.choose(_layer(case, core)).name for case in CASES if _has_code(case)}
-    tested |= {kernel.name for _, kernel in _variants()}
+    layers = [_layer(case, load(t).core) for case in CASES if _has_code(case) for t in TARGETS]
+    tested = {plan.choose(layer).name for layer in layers}
+    tested |= {kernel.name for _, kernel, _ in _variants()}
     assert tested == {kernel.name for kernels in KERNELS.values() for kernel in kernels}
 
 
@@ -201,6 +220,8 @@ def convolutions(draw: st.DrawFn) -> Graph:
     groups = draw(st.sampled_from([1, 1, 2, 4]))
     depth = groups * draw(st.integers(1, 3))
     channels = groups * draw(st.integers(1, 3))
+    if draw(st.booleans()):  # depthwise
+        groups = depth = channels = draw(st.integers(1, 9))
     zero_points = draw(st.tuples(st.integers(-128, 127), st.integers(-128, 127)))
     scales = draw(st.tuples(st.floats(1e-3, 1.0), st.floats(1e-3, 10.0)))
     clamp = draw(st.sampled_from([None, (0.0, 6.0), (0.0, float("inf"))]))
@@ -209,19 +230,47 @@ def convolutions(draw: st.DrawFn) -> Graph:
             size = tuple(n + 1 if a == axis else n for a, n in enumerate(size))  # type: ignore[assignment]
     op = OPS["conv2d"](stride, pads, dilation, groups, clamp)
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
-    extreme = draw(st.sampled_from([None, None, -127, 127]))
+    extreme = draw(st.sampled_from([None, None, -128, 127]))
     weights = (channels, *kernel, depth // groups)
     grids = ((scales[0], zero_points[0]), (scales[1], zero_points[1]))
     return networks.weighted(op, (1, *size, depth), weights, generator, grids, extreme)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(graph=convolutions(), seed=st.integers(0, 2**32))
-def test_any_convolution(graph: Graph, seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("conv")
+@st.composite
+def dense_layers(draw: st.DrawFn) -> Graph:
+    length, channels = draw(st.integers(1, 80)), draw(st.integers(1, 13))
+    x = (1, *draw(st.sampled_from([(), (3,)])), length)
+    zero_points = draw(st.tuples(st.integers(-128, 127), st.integers(-128, 127)))
+    scales = draw(st.tuples(st.floats(1e-3, 1.0), st.floats(1e-3, 10.0)))
+    op = OPS["dense"](draw(st.sampled_from([None, (0.0, 6.0), (0.0, float("inf"))])))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    grids = ((scales[0], zero_points[0]), (scales[1], zero_points[1]))
+    extreme = draw(st.sampled_from([None, None, -128, 127]))
+    return networks.weighted(op, x, (channels, length), generator, grids, extreme)
+
+
+def _agrees(graph: Graph, seed: int, target: str, folder: Path) -> None:
     inputs = networks.samples(graph, np.random.default_rng(seed), 3)
-    written = write(graph, "generic-m4", folder)
+    written = write(graph, target, folder)
     wanted = expected(graph, inputs)
     np.testing.assert_array_equal(on_host(written, inputs), wanted)
     if any(name.endswith(".S") for name in written.sources):
         np.testing.assert_array_equal(on_core(written, inputs), wanted)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=convolutions(), seed=st.integers(0, 2**32))
+def test_any_convolution(
+    graph: Graph, seed: int, target: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    _agrees(graph, seed, target, tmp_path_factory.mktemp("conv"))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=dense_layers(), seed=st.integers(0, 2**32))
+def test_any_dense_layer(
+    graph: Graph, seed: int, target: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    _agrees(graph, seed, target, tmp_path_factory.mktemp("dense"))

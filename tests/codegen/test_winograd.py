@@ -223,7 +223,7 @@ GOALS = [
 ]
 
 
-def kernel_function(folder: Path) -> elf.Function:
+def kernel_function(folder: Path) -> elf.Symbol:
     functions = elf.read(folder / "net.elf").functions
     (found,) = (f for f in functions if "conv2d_winograd" in f.name)
     return found

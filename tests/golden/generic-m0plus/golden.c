@@ -3,62 +3,46 @@
 
 #include "kernels.h"
 
-/* Arena: 220 bytes (bound 192 for the tensors alone).
+/* Arena: 420 bytes (bound 192 for the tensors alone).
  *
  *   offset    size  live in steps  tensor
  *        0     192           0..0  "image"
  *        0      64           0..3  "stem"
- *      192      27           0..0  "scratch0"
+ *      192     228           0..0  "scratch0"
  *       64      64           1..2  "deep"
- *       68      64           2..3  "point"
+ *      128     156           1..1  "scratch1"
+ *       64      64           2..3  "point"
+ *      128      32           2..2  "scratch2"
  *        0      64           3..4  "sum"
  *       52      16           4..5  "pool"
  *        0       3           5..6  "head"
+ *       68      64           5..5  "scratch5"
  *        0       3           6..6  "classes"
  */
 
-/* Step 0: conv2d.window 8x8x3 -> 4x4x4
+/* Step 0: conv2d.pairs 8x8x3 -> 4x4x4
  * from "/stem/conv2d" */
-static const int8_t step0_weights[108] = {
-    -66, 45, -104, -73, -46, -49, 104, 76, 106, 126, -107, -91, 94, -107, -85, -81,
-    106, -36, -60, -84, -11, 23, 77, 30, 124, -101, -3, 17, 48, -126, -76, -9,
-    -111, 121, 36, 76, 4, 25, -39, -45, -94, -75, 68, -15, 83, -57, 56, 96,
-    84, -73, -34, -58, 76, 78, -15, -59, -111, -59, -89, -109, 72, -8, 120, -60,
-    -29, 99, 30, -54, -33, 70, -35, -3, -3, -8, -3, 119, -66, 102, -78, -107,
-    -47, -65, 36, -80, -75, 103, 80, 14, 106, -33, -109, 85, -105, -39, -11, 46,
-    -96, -69, -106, -121, -81, 50, 11, -42, 48, -40, 125, -57,
-};
-static const int32_t step0_bias[4] = {
-    -24382, 6720, -46464, -54274,
-};
-static const int32_t step0_multipliers[4] = {
-    689889649, 1379779298, 2069668946, 689889649,
+static const int32_t step0_stream[71] = {
+    -1212600898, 1280626642, -1513750422, -1347747751, -1396384693, 508368885, 16620412, 4319, 12308, 18558, 20687, 26773, 24581, 32799, 0, 5263,
+    3607, -119944593, 0, 24, -1265749999, 610505207, -652671924, 1152761299, 952587249, -558410688, 5131462, 4340, 12310, 26853, 40992, 0,
+    5263, 3607, 39564623, 0, 23, -980302351, -129455449, 1675871299, 1189071390, -117572131, 1723749629, 13735346, 10473, 16437, 43043, 0,
+    7895, 1315, -362646439, 0, 23, -1246681921, 974016615, -1755979553, -1607535143, -1358915653, 819333938, 13073880, 4351, 14384, 18611, 36999,
+    35071, 0, 5263, 3607, -277279351, 0, 24,
 };
 
-/* Step 1: conv2d.depthwise 4x4x4 -> 4x4x4
+/* Step 1: conv2d.depthwise_pairs 4x4x4 -> 4x4x4
  * from "/deep/conv2d" */
-static const int8_t step1_weights[36] = {
-    106, 22, -40, -66, -42, 15, -44, 111, -100, -20, 42, -114, -19, 13, 5, 26,
-    27, -25, -95, -126, -76, 126, 25, -115, 127, 113, -124, -45, 1, 12, -117, -86,
-    -1, -115, -124, -24,
-};
-static const int32_t step1_bias[4] = {
-    -807, 646, -86, -876,
-};
-static const int32_t step1_multipliers[4] = {
-    549755814, 1099511628, 1649267442, 549755814,
+static const int32_t step1_stream[43] = {
+    36, -696259222, -1264844517, 255, 8388, 9962, 18979225, 0, 21, 0, 40, 259067158, 2028735719, 141, 8388, 9962,
+    157340926, 0, 20, 2054, 0, 40, -729545256, 422218913, 132, 12582, 14942, -760764956, 0, 20, 4351, 0,
+    40, 1876105918, -1920030010, 232, 8388, 9962, -477668314, 0, 21, 5308, 0,
 };
 
-/* Step 2: conv2d.pointwise 4x4x4 -> 4x4x4
+/* Step 2: conv2d.pairs 4x4x4 -> 4x4x4
  * from "/point/conv2d" */
-static const int8_t step2_weights[16] = {
-    -127, 55, -35, -11, 45, 23, 46, -90, 68, 77, 14, -31, -53, -23, 71, 17,
-};
-static const int32_t step2_bias[4] = {
-    -15664, 2641, 15827, 1421,
-};
-static const int32_t step2_multipliers[4] = {
-    687194767, 1374389535, 2061584302, 687194767,
+static const int32_t step2_stream[28] = {
+    -170051711, 0, 20971, 17024, 782992678, 0, 23, -1506928851, 0, 20971, 17048, 611131065, 0, 22, -519156412, 0,
+    31457, 9155, 1053619641, 0, 22, 289925579, 0, 20971, 17020, 1141291089, 0, 23,
 };
 
 /* Step 3: add.portable 4x4x4 + 4x4x4 -> 4x4x4
@@ -67,18 +51,13 @@ static const int32_t step2_multipliers[4] = {
 /* Step 4: max_pool.portable 4x4x4 -> 2x2x4
  * from "/pool/max_pool" */
 
-/* Step 5: dense.portable 16 -> 3
+/* Step 5: dense.pairs 16 -> 3
  * from "/head/dense" */
-static const int8_t step5_weights[48] = {
-    -54, -93, 37, 52, -42, -102, -24, -56, -30, -72, -119, -94, 89, 13, 11, -77,
-    47, 64, 111, -56, -125, 119, 100, 17, 126, -105, 15, 31, -73, -74, 10, -31,
-    5, -75, -16, -55, 8, 29, -2, 1, -60, -122, 43, 106, 26, -65, -14, -4,
-};
-static const int32_t step5_bias[3] = {
-    -71948, 21858, -24328,
-};
-static const int32_t step5_multipliers[3] = {
-    549755814, 1099511628, 1649267442,
+static const int32_t step5_stream[54] = {
+    3080138, 5, 4194211, -75, 7274533, -16, -3669964, -55, -8192042, 8, 7798682, 29, 6553576, -2, 1114056, 1,
+    8257506, -60, -6881352, -122, 982921, 43, 2031522, 106, -4784039, 26, -4849651, -65, 655371, -14, -2031693, -4,
+    0, 0, 4194, 2494, -11316264, 0, 21, 4194, 2502, 236906904, 0, 20, 6291, 3751, -7830811, 0,
+    20, 0, 0, 0, 0, 0,
 };
 
 /* Step 6: softmax.portable 3 -> 3
@@ -140,22 +119,22 @@ golden_status_t golden_run_step(golden_ctx_t *ctx, unsigned step)
 
     switch (step) {
     case 0u:
-        golden_conv2d_8x8x3_4_k3x3_s2x2(arena + 0, step0_weights, step0_bias, step0_multipliers, arena + 192, arena + 0);
+        golden_conv2d_pairs_8x8x3_4_k3x3_s2x2(arena + 0, step0_stream, arena + 192, arena + 0);
         break;
     case 1u:
-        golden_conv2d_depthwise_4x4x4_4_k3x3(arena + 0, step1_weights, step1_bias, step1_multipliers, arena + 64);
+        golden_conv2d_depthwise_pairs_4x4x4_4_k3x3(arena + 0, step1_stream, arena + 128, arena + 64);
         break;
     case 2u:
-        golden_conv2d_4x4x4_4_k1x1_down(arena + 64, step2_weights, step2_bias, step2_multipliers, arena + 68);
+        golden_conv2d_pairs_4x4x4_4_k1x1(arena + 64, step2_stream, arena + 128, arena + 64);
         break;
     case 3u:
-        golden_add_4x4x4(arena + 0, arena + 68, arena + 0);
+        golden_add_4x4x4(arena + 0, arena + 64, arena + 0);
         break;
     case 4u:
         golden_max_pool_4x4x4_4_k2x2_s2x2_down(arena + 0, arena + 52);
         break;
     case 5u:
-        golden_dense_16_3(arena + 52, step5_weights, step5_bias, step5_multipliers, arena + 0);
+        golden_dense_pairs_16_3(arena + 52, step5_stream, arena + 68, arena + 0);
         break;
     case 6u:
         golden_softmax_3(arena + 0, step6_table, arena + 0);

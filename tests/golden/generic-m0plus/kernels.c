@@ -5,121 +5,9 @@
  */
 #include "kernels.h"
 
-/* High word of the 64-bit product: floor(a * b / 2^32). */
-static inline int32_t high_word(int32_t a, int32_t b)
-{
-    /* Without a long multiply: four 16 x 16 bit products. */
-    const int32_t a1 = a >> 16;
-    const int32_t b1 = b >> 16;
-    const int32_t a0 = a & 0xFFFF;
-    const int32_t b0 = b & 0xFFFF;
-    const uint32_t low = (uint32_t)a0 * (uint32_t)b0;
-    const int32_t middle = a1 * b0 + (int32_t)(low >> 16);
-    const int32_t cross = a0 * b1 + (middle & 0xFFFF);
-    return a1 * b1 + (middle >> 16) + (cross >> 16);
-}
-
 static inline int8_t saturate(int32_t value, int32_t low, int32_t high)
 {
     return (int8_t)(value < low ? low : (value > high ? high : value));
-}
-
-void golden_conv2d_8x8x3_4_k3x3_s2x2(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *scratch, int8_t *y)
-{
-    for (int32_t row = 0; row < 4; ++row) {
-        for (int32_t column = 0; column < 4; ++column) {
-            int8_t *out = y + (row * 4 + column) * 4;
-            int8_t *window = scratch;
-
-            for (int32_t i = 0; i < 3; ++i) {
-                const int32_t in_row = row * 2 + i * 1 - 0;
-
-                for (int32_t j = 0; j < 3; ++j) {
-                    const int32_t in_column = column * 2 + j * 1 - 0;
-                    const int32_t pixel = (in_row * 8 + in_column) * 3;
-                    const int inside = in_row >= 0 && in_row < 8 && in_column >= 0 && in_column < 8;
-
-                    for (int32_t k = 0; k < 3; ++k) {
-                        *window++ = (int8_t)(inside ? x[pixel + k] : -128);
-                    }
-                }
-            }
-            for (int32_t channel = 0; channel < 4; channel += 2) {
-                const int8_t *w0 = weights + (channel + 0) * 27;
-                const int8_t *w1 = weights + (channel + 1) * 27;
-                int32_t sum0 = bias[channel + 0];
-                int32_t sum1 = bias[channel + 1];
-
-                for (int32_t k = 0; k < 27; ++k) {
-                    const int32_t value = scratch[k];
-
-                    sum0 += value * *w0++;
-                    sum1 += value * *w1++;
-                }
-                out[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 256) >> 9) + -128, -128, 127);
-                out[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 256) >> 9) + -128, -128, 127);
-                out += 2;
-            }
-        }
-    }
-}
-
-void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
-{
-    for (int32_t row = 0; row < 4; ++row) {
-        for (int32_t column = 0; column < 4; ++column) {
-            int8_t *out = y + (row * 4 + column) * 4;
-            const int32_t top = row * 1 - 1;
-            const int32_t left = column * 1 - 1;
-
-            for (int32_t channel = 0; channel < 4; ++channel) {
-                int32_t sum = bias[channel];
-
-                for (int32_t i = 0; i < 3; ++i) {
-                    const int32_t in_row = top + i * 1;
-
-                    if (in_row < 0 || in_row >= 4) {
-                        continue;
-                    }
-                    for (int32_t j = 0; j < 3; ++j) {
-                        const int32_t in_column = left + j * 1;
-
-                        if (in_column < 0 || in_column >= 4) {
-                            continue;
-                        }
-                        sum += (x[(in_row * 4 + in_column) * 4 + channel] - (-128)) *
-                               weights[(i * 3 + j) * 4 + channel];
-                    }
-                }
-                *out++ = saturate(((high_word(sum, multipliers[channel]) + 16) >> 5) + -128, -128, -8);
-            }
-        }
-    }
-}
-
-void golden_conv2d_4x4x4_4_k1x1_down(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
-{
-    for (int32_t pixel = 15; pixel >= 0; --pixel) {
-        const int8_t *in = x + pixel * 4;
-        int8_t *out = y + pixel * 4;
-
-        for (int32_t channel = 0; channel < 4; channel += 2) {
-            const int8_t *w0 = weights + (channel + 0) * 4;
-            const int8_t *w1 = weights + (channel + 1) * 4;
-            int32_t sum0 = bias[channel + 0];
-            int32_t sum1 = bias[channel + 1];
-
-            for (int32_t k = 0; k < 4; ++k) {
-                const int32_t value = in[k];
-
-                sum0 += value * *w0++;
-                sum1 += value * *w1++;
-            }
-            out[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 32) >> 6) + 4, -128, 127);
-            out[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 32) >> 6) + 4, -128, 127);
-            out += 2;
-        }
-    }
 }
 
 void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y)
@@ -154,40 +42,6 @@ void golden_max_pool_4x4x4_4_k2x2_s2x2_down(const int8_t *x, int8_t *y)
                 }
                 *out++ = largest;
             }
-        }
-    }
-}
-
-void golden_dense_16_3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y)
-{
-    for (int32_t row = 0; row < 1; ++row) {
-        const int8_t *in = x + row * 16;
-        int8_t *out = y + row * 3;
-
-        for (int32_t channel = 0; channel < 2; channel += 2) {
-            const int8_t *w0 = weights + (channel + 0) * 16;
-            const int8_t *w1 = weights + (channel + 1) * 16;
-            int32_t sum0 = bias[channel + 0];
-            int32_t sum1 = bias[channel + 1];
-
-            for (int32_t k = 0; k < 16; ++k) {
-                const int32_t value = in[k];
-
-                sum0 += value * *w0++;
-                sum1 += value * *w1++;
-            }
-            out[0] = saturate(((high_word(sum0, multipliers[channel + 0]) + 32) >> 6) + 10, -128, 127);
-            out[1] = saturate(((high_word(sum1, multipliers[channel + 1]) + 32) >> 6) + 10, -128, 127);
-            out += 2;
-        }
-        for (int32_t channel = 2; channel < 3; ++channel) {
-            const int8_t *w = weights + channel * 16;
-            int32_t sum = bias[channel];
-
-            for (int32_t k = 0; k < 16; ++k) {
-                sum += in[k] * w[k];
-            }
-            *out++ = saturate(((high_word(sum, multipliers[channel]) + 32) >> 6) + 10, -128, 127);
         }
     }
 }

@@ -8,12 +8,12 @@
 extern "C" {
 #endif
 
-void golden_conv2d_8x8x3_4_k3x3_s2x2(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *scratch, int8_t *y);
-void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y);
-void golden_conv2d_4x4x4_4_k1x1_down(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y);
+void golden_conv2d_pairs_8x8x3_4_k3x3_s2x2(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y);
+void golden_conv2d_depthwise_pairs_4x4x4_4_k3x3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y);
+void golden_conv2d_pairs_4x4x4_4_k1x1(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y);
 void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y);
 void golden_max_pool_4x4x4_4_k2x2_s2x2_down(const int8_t *x, int8_t *y);
-void golden_dense_16_3(const int8_t *x, const int8_t *weights, const int32_t *bias, const int32_t *multipliers, int8_t *y);
+void golden_dense_pairs_16_3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y);
 void golden_softmax_3(const int8_t *x, const uint32_t *table, int8_t *y);
 
 #ifdef __cplusplus
