@@ -46,7 +46,7 @@ class Firmware:
         *,
         counter: Callable[[Uc], BlockCounter] | None = None,
         watch: bool = False,
-        cycles_model: str = "m4-simple",
+        cycles_model: str | None = None,
     ) -> None:
         """Loads an image and resets.
 
@@ -55,7 +55,7 @@ class Firmware:
             image: an ELF file, or a raw binary that begins at the start of flash.
             counter: what counts blocks for take_blocks(), like blocks.block_counter.
             watch: see what flash has to be read for, for take_events().
-            cycles_model: how to price blocks; this is what time is made of.
+            cycles_model: how to price blocks; this is what time is made of. None: as the target's core.
         """
         if not target.family:
             hint = "name a 'family' and a 'console' in its TOML"
@@ -68,7 +68,9 @@ class Firmware:
         memory.load(self._uc, target, self._image)
         for alias in described.aliases:
             memory.map_alias(self._uc, target, alias.base, alias.of)
-        self._clock = block_clock(self._uc, _pricing(self.read, cycles_model))
+        self._clock = block_clock(
+            self._uc, _pricing(self.read, cycles_model or target.core.cycle_model)
+        )
         # After the clock: Unicorn asks no further hook about a block that the clock has stopped.
         self._counter = counter(self._uc) if counter else None
         self._monitor = Monitor(self._uc, target) if watch else None
