@@ -90,7 +90,7 @@ def on_core(written: Written, inputs: tuple[Array, ...], compiler: str = COMPILE
     target = load(written.target)
     chosen = toolchain.find(compiler)
     toolchain.build_firmware(chosen, target, written.folder, sources, "link.ld", elf)
-    with EmulatedModel(CortexM(target, elf), written.image) as model:
+    with EmulatedModel(CortexM(target, elf, count=True, watch=True), written.image) as model:
         runs = [model.infer(tuple(x[i].tobytes() for x in inputs)) for i in range(len(inputs[0]))]
     return np.stack([np.frombuffer(run.outputs[0], np.int8) for run in runs])
 
