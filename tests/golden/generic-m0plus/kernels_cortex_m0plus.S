@@ -32,6 +32,12 @@ golden_conv2d_pairs_8x8x3_4_k3x3_s2x2:
     movs    r4, #224
     adds    r4, r4, r2
     str     r4, [sp, #28]
+    @ Weights that fill a word up are zeros; what they are multiplied with must be something.
+    movs    r5, #0
+    movs    r6, r4
+    subs    r6, #8
+    str     r5, [r6, #0]
+    str     r5, [r6, #4]
     movs    r5, #3
     adds    r6, r4, r5
     str     r6, [sp, #44]
