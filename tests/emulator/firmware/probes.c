@@ -11,6 +11,7 @@ void probe_jump(void (*to)(void));
 void probe_undefined(void);
 void probe_endless(void);
 void probe_float(void);
+int32_t probe_divide(int32_t n, int32_t d);
 void probe_sleep(void);
 void probe_breakpoint(void);
 uint32_t probe_recurse(uint32_t depth);
@@ -75,6 +76,11 @@ void probe_jump(void (*to)(void))
 void probe_undefined(void)
 {
     __asm__ volatile(".short 0xde00");
+}
+
+int32_t probe_divide(int32_t n, int32_t d)
+{
+    return n / d;
 }
 
 /* vmov.f32 s0, s0 */
@@ -170,6 +176,7 @@ void keep_probes(void)
     kept = (void *)(uintptr_t)probe_undefined;
     kept = (void *)(uintptr_t)probe_endless;
     kept = (void *)(uintptr_t)probe_float;
+    kept = (void *)(uintptr_t)probe_divide;
     kept = (void *)(uintptr_t)probe_sleep;
     kept = (void *)(uintptr_t)probe_spoil;
     kept = (void *)(uintptr_t)probe_breakpoint;
