@@ -65,7 +65,14 @@ def test_run_proves_every_byte_and_keeps_accuracy() -> None:
     assert abs(found["accuracy"]["device"] - found["accuracy"]["float"]) <= 0.007
     layers = sum(layer["instructions"] for layer in found["layers"])
     assert found["instructions"] == pytest.approx(layers, rel=1e-3)  # medians do not add up
-    assert found["latency_ms"] == pytest.approx(found["cycles"] / found["clock_hz"] * 1e3)
+    timing = found["timing"]
+    assert (timing["model"], timing["error"]) == ("cortex-m4", None)  # of no board that exists
+    assert timing["cycles"] == pytest.approx(sum(timing["breakdown"].values()), abs=3)
+    assert found["latency_ms"] == timing["latency_ms"]
+    assert timing["latency_ms"] == pytest.approx(
+        timing["cycles"] / found["clock_hz"] * 1e3, rel=1e-4
+    )
+    assert found["checked_samples"] == 1
     sram = found["sram"]
     assert sram["total"] == sram["arena"] + sram["scratch"] + sram["stack"]
     assert sram["arena"] == sram["arena_bound"]
