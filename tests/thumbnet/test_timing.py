@@ -42,6 +42,16 @@ def test_without_checks_no_error_is_stated(board: Path) -> None:
     assert result("emulate", board, *QUICK, "--checks", "all")["checked_samples"] == 2
 
 
+def test_without_a_c_compiler_python_counts_the_same(board: Path) -> None:
+    plain = thumbnet("emulate", board, *QUICK, "--json", THUMBNET_NO_NATIVE="1")
+    found = json.loads(plain.stdout)
+    assert plain.returncode == 0
+    assert found["checked_samples"] == 0
+    assert found["instructions"] == result("emulate", board, *QUICK)["instructions"]
+    refused = failure(1, "emulate", board, *QUICK, "--checks", "all", THUMBNET_NO_NATIVE="1")
+    assert "--checks none" in refused
+
+
 def test_what_if(board: Path) -> None:
     slow, none, both = result(
         "emulate",
