@@ -78,7 +78,9 @@ def test_reference_models(
     looked_after = [one for one in spent if LEFT_OUT not in one.function]
     hot_code_is_aligned(looked_after, assembly_functions(tmp_path))
     total = sum((one.cost for one in looked_after), Cost())
-    print(f"{task.name} {optimize} {chosen}: {total.alignment / total.total:.3%} of {total.cycles:,}")
+    print(
+        f"{task.name} {optimize} {chosen}: {total.alignment / total.total:.3%} of {total.cycles:,}"
+    )
     assert total.alignment <= MOST_STALLS * total.total
 
 

@@ -29,8 +29,8 @@ class Store(NamedTuple):
 
 _WORDS = ("r2", "r3", "lr")
 _SUMS = ("r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11")
-_LONGEST_PASS = 12
-_USUAL_PASS = 8
+_PASSES = range(8, 13)  # pairs per pass
+_LONGEST_PASS = max(_PASSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,7 @@ def unrolling(pairs: int) -> tuple[int, int, int]:
     """Passes of a loop, pairs of inputs in a pass, pairs after the loop."""
     if pairs <= _LONGEST_PASS:
         return 0, 0, pairs
-    whole = [n for n in range(_LONGEST_PASS, _USUAL_PASS - 3, -1) if pairs % n == 0]
-    size = whole[0] if whole else _USUAL_PASS
+    size = min(_PASSES, key=lambda n: (pairs % n, -n))
     return pairs // size, size, pairs % size
 
 

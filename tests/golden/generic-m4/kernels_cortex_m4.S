@@ -974,9 +974,14 @@ golden_add_4x4x4:
     .type golden_dense_16_3, %function
     .thumb_func
 golden_dense_16_3:
-    @ r0 x, r1 stream, r2 scratch, r3 y. Stack: end of the loop's inputs, blocks left, y, scratch, x, rows left.
+    @ r0 x, r1 stream, r2 scratch, r3 y. Stack: end of the loop's inputs, blocks left, y, scratch, x, rows
+    @ left, addend, shift.
     push    {r4-r11, lr}
-    sub     sp, sp, #28
+    sub     sp, sp, #36
+    ldr     r4, [r1], #4
+    ldr     r5, [r1], #4
+    str     r4, [sp, #24]
+    str     r5, [sp, #28]
     str     r3, [sp, #8]
     str     r2, [sp, #12]
     @ Widen the row into scratch: bytes 0 and 2 of a word, then 1 and 3.
@@ -1088,26 +1093,30 @@ golden_dense_16_3:
     ldr     r2, [r1], #4
     ldr     lr, [sp, #8]
     add.w   lr, lr, r2
-    movw r3, #672
+    ldr.w   r3, [sp, #24]
+    ldr.w   r0, [sp, #28]
     ldr.w   r2, [r1, #0]
     ldr.w   r12, [r1, #4]
     smmla   r4, r4, r2, r3
-    ssat    r4, #8, r4, asr #6
-    strb    r4, [lr, #0]
+    asr.w   r4, r4, r0
+    ssat    r4, #8, r4
     smmla   r6, r6, r12, r3
-    ssat    r6, #8, r6, asr #6
+    asr.w   r6, r6, r0
+    ssat    r6, #8, r6
+    strb    r4, [lr, #0]
     strb    r6, [lr, #2]
-    movw r3, #40960
-    movt r3, #2
+    lsl.w   r3, r3, #8
+    add.w   r0, r0, #8
     ldr.w   r2, [r1, #8]
     smmla   r5, r5, r2, r3
-    ssat    r5, #8, r5, asr #14
+    asr.w   r5, r5, r0
+    ssat    r5, #8, r5
     strb    r5, [lr, #1]
     add.w   r1, r1, #16
     ldr.w   r3, [sp, #4]
     subs    r3, r3, #1
     str     r3, [sp, #4]
     bne.w   .Lgolden_dense_16_3_block
-    add     sp, sp, #28
+    add     sp, sp, #36
     pop     {r4-r11, pc}
     .size golden_dense_16_3, . - golden_dense_16_3
