@@ -29,12 +29,12 @@ Written by `python -m benchmarks.peers`.
 Published figures are measurements: medians of the board's own timer, in microseconds, times {megahertz}, from
 the repositories mlcommons/tiny_results_v1.1 and v1.2.
 
-Ours are **predictions** of the calibrated model `{model}`, not measurements. Its stated error is {error}, found
-on {against}; no image of ours was among them. Compiler: {toolchain}.
+Ours are **predictions** of the calibrated model `{model}`, not measurements. Its stated error is {error}, on
+{against}; no image of ours was among them. Compiler: {toolchain}.
 
-Our networks are the benchmark's float models, quantized by thumbnet on the benchmark's data; every output byte
-of 20 samples equals the reference's. Channels that are proved constant are not computed. A prediction is one
-inference with its input in place. sww is no part of these rounds.
+Our networks are the benchmark's float models, quantized by thumbnet on the benchmark's data; every output
+byte of 20 samples equals the reference's. Channels that are proved constant are not computed. A prediction is
+one inference with its input in place. sww is no part of these rounds.
 """
 
 
