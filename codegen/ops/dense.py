@@ -227,7 +227,9 @@ def _dsp_instance(layer: Layer) -> Instance:
 
 def _dsp_cycles(layer: Layer) -> float:
     channels, length = layer.inputs[1].shape
-    return packing.cycles(channels, length) * (layer.output.size // channels)
+    q = _scaling(layer).q
+    bounds = (q["low"] != INT8_MIN) + (q["high"] != INT8_MAX)
+    return packing.cycles(channels, length, layer.output.size // channels, bounds)
 
 
 @lru_cache(maxsize=64)

@@ -45,8 +45,8 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_pixels:
     ldr.w r1, [sp, #0]
     bl .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_widen
-    ldr.w r1, [sp, #0]
-    add.w r1, r1, #4
+    /* Its words lie between those of the first. */
+    subw r1, r1, #108
     bl .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_widen
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_multiply:
     ldr.w r1, [sp, #4]
@@ -805,8 +805,8 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     sxtb16 r4, r4, ror #8
     str r8, [r1], #8
     str r4, [r1], #8
-    ldr.w r1, [sp, #0]
-    add.w r1, r1, #4
+    /* Its words lie between those of the first. */
+    subw r1, r1, #12
     ldr r4, [r0], #4
     sxtb16 r8, r4
     sxtb16 r4, r4, ror #8
