@@ -158,7 +158,7 @@ def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
 def _cycles(layer: Layer) -> float:
     op = layer.node.op
     assert isinstance(op, AveragePool)
-    return 9.0 * layer.output.size * op.kernel[0] * op.kernel[1]
+    return layer.output.size * (9.0 * op.kernel[0] * op.kernel[1] + 38.0)
 
 
 MOST_PIXELS = 256  # whose sums fit 16 bits

@@ -15,7 +15,7 @@ from codegen.ir import Array, Tensor
 from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
-from codegen.quant.fixed import clamp_range, exact_matmul
+from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.tuned import dense as packing
 from codegen.tuned import dense_pairs, limbs
@@ -208,20 +208,28 @@ def _dsp_instance(layer: Layer) -> Instance:
     x, w, b = layer.inputs
     channels, length = w.shape
     scaling = _scaling(layer)
-    lanes = [found.params() for found in (lane(scaling), lane(scaling, 8)) if found]
+    even = lane(scaling)
+    assert even is not None
     words = packing.pack(w.values.astype(np.int64), folded_bias(x, w, b), scaling.multipliers)
     params = packing.params(channels, length) | {
         "rows": layer.output.size // channels,
         "stream_bytes": 4 * len(words),
-        "lanes": lanes,
-        "q": scaling.q,
+        "low": even.low,
+        "high": even.high,
+        "low_byte": even.low % 256 if even.low > INT8_MIN else None,
+        "high_byte": even.high % 256 if even.high < INT8_MAX else None,
     }
-    return Instance(f"{length}_{channels}", params, (stream(words, w.size),))
+    head = np.array([even.addend, even.shift])
+    return Instance(
+        f"{length}_{channels}", params, (stream(np.concatenate([head, words]), w.size),)
+    )
 
 
 def _dsp_cycles(layer: Layer) -> float:
     channels, length = layer.inputs[1].shape
-    return packing.cycles(channels, length) * (layer.output.size // channels)
+    q = _scaling(layer).q
+    bounds = (q["low"] != INT8_MIN) + (q["high"] != INT8_MAX)
+    return packing.cycles(channels, length, layer.output.size // channels, bounds)
 
 
 @lru_cache(maxsize=64)

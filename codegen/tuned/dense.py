@@ -29,8 +29,8 @@ class Store(NamedTuple):
 
 _WORDS = ("r2", "r3", "lr")
 _SUMS = ("r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11")
-_LONGEST_PASS = 12
-_USUAL_PASS = 8
+_PASSES = range(8, 13)  # pairs per pass
+_LONGEST_PASS = max(_PASSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,7 @@ def unrolling(pairs: int) -> tuple[int, int, int]:
     """Passes of a loop, pairs of inputs in a pass, pairs after the loop."""
     if pairs <= _LONGEST_PASS:
         return 0, 0, pairs
-    whole = [n for n in range(_LONGEST_PASS, _USUAL_PASS - 3, -1) if pairs % n == 0]
-    size = whole[0] if whole else _USUAL_PASS
+    size = min(_PASSES, key=lambda n: (pairs % n, -n))
     return pairs // size, size, pairs % size
 
 
@@ -143,10 +142,21 @@ def params(channels: int, length: int) -> dict[str, object]:
     }
 
 
-def cycles(channels: int, length: int) -> float:
-    """Predicted for one row on m4-simple."""
+def cycles(channels: int, length: int, rows: int, bounds: int) -> float:
+    """Predicted, counted from the template; m4-simple.
+
+    Args:
+        channels: of the result.
+        length: inputs of a row.
+        rows: how many.
+        bounds: limits of the results that saturation does not keep: 0 to 2.
+    """
     cut = blocks(channels)
+    kept = min(cut.width, channels)
     pairs = padded_length(length) // 2
     passes, _, _ = unrolling(pairs)
-    block = pairs * PAIR_CYCLES[cut.width] + 6 * passes + 6.25 * cut.width + 15
-    return 40 + 1.6 * length + len(cut.starts) * block
+    products = pairs * PAIR_CYCLES[cut.width] + (6 * passes - 2 if passes else 0)
+    limiting = bounds * (2 * -(-kept // 4) + 2 * kept)
+    block = products + 1.5 * cut.width + 5 * kept + limiting + 21
+    widening = 25 * (length // 16) + 5 * (length % 16 // 4) + 2 * (length % 4)
+    return 60 + rows * (len(cut.starts) * block + widening) + 22 * (rows - 1)

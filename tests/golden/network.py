@@ -66,7 +66,11 @@ def network() -> Graph:
     return verify_quantized(Graph("golden", n.tensors, tuple(n.nodes), (image,), (classes,)))
 
 
+def planned(target: str) -> plan.Plan:
+    """The network as it will run on a target."""
+    return check_plan.check(plan.make(network(), load(target).core))
+
+
 def files(target: str) -> Mapping[str, str]:
     """The C project of the network for a target."""
-    board = load(target)
-    return emit.emit(check_plan.check(plan.make(network(), board.core)), board, SHA256).files
+    return emit.emit(planned(target), load(target), SHA256).files

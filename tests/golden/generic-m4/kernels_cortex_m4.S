@@ -43,13 +43,13 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     bne .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_border
     .balign 4
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_pixels:
-    ldr r1, [sp, #0]
+    ldr.w r1, [sp, #0]
     bl .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_widen
-    ldr r1, [sp, #0]
-    add r1, r1, #4
+    /* Its words lie between those of the first. */
+    subw r1, r1, #108
     bl .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_widen
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_multiply:
-    ldr r1, [sp, #4]
+    ldr.w r1, [sp, #4]
     .balign 4
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_block:
     ldr r4, [r1], #4
@@ -261,7 +261,7 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     sub.w r7, r7, r6
     sub.w r9, r9, r8
     sub.w r11, r11, r10
-    ldr r3, [sp, #48]
+    ldr.w r3, [sp, #48]
     ldr r2, [r1], #4
     ldr r12, [r1], #4
     ldr r0, [r1], #4
@@ -292,29 +292,30 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     ldr lr, [sp, #12]
     ldr r2, [sp, #16]
     ldr r3, [sp, #24]
-    cmp r1, r3
+    cmp.w r1, r3
     str r8, [lr, r2]
     str r4, [lr], #4
     str lr, [sp, #12]
     bne.w .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_block
     addw lr, lr, #4
     str lr, [sp, #12]
-    ldr r2, [sp, #36]
+    ldr.w r2, [sp, #36]
     subs r2, r2, #2
     str r2, [sp, #36]
     bgt.w .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_pixels
     add sp, sp, #52
     pop {r4-r11, pc}
 /* Widens the next window. Keeps lr. */
+    .balign 4
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_widen:
     ldr r0, [sp, #28]
     ldr r3, [sp, #32]
-    subs r3, r3, #1
+    subs.w r3, r3, #1
     bmi.w .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_row
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_column:
-    str r3, [sp, #32]
+    str.w r3, [sp, #32]
     addw r2, r0, #6
-    str r2, [sp, #28]
+    str.w r2, [sp, #28]
     ldr r4, [r0], #4
     ldr r5, [r0], #4
     sxtb16 r8, r4
@@ -355,17 +356,18 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     str r3, [r1], #8
     bx lr
     /* The next row of windows. */
+    .balign 4
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_row:
-    ldr r4, [sp, #44]
+    ldr.w r4, [sp, #44]
     addw r2, r4, #2
     str r2, [sp, #44]
     ldr r5, [sp, #8]
     addw r5, r5, #0
     movw r6, #3
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_line:
-    mov r11, r5
+    mov.w r11, r5
     movw r3, #8
-    cmp r4, r3
+    cmp.w r4, r3
     bhs.w .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_outside
     movw r7, #24
     ldr r8, [sp, #40]
@@ -389,9 +391,9 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_next:
     addw r4, r4, #1
     addw r5, r5, #27
-    subs r6, r6, #1
+    subs.w r6, r6, #1
     bne.w .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_line
-    ldr r0, [sp, #8]
+    ldr.w r0, [sp, #8]
     movw r3, #3
     b.w .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_column
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_outside:
@@ -803,16 +805,16 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     sxtb16 r4, r4, ror #8
     str r8, [r1], #8
     str r4, [r1], #8
-    ldr r1, [sp, #0]
-    add r1, r1, #4
+    /* Its words lie between those of the first. */
+    subw r1, r1, #12
     ldr r4, [r0], #4
     sxtb16 r8, r4
     sxtb16 r4, r4, ror #8
     str r8, [r1], #8
     str r4, [r1], #8
-    str r0, [sp, #28]
+    str.w r0, [sp, #28]
 .Lgolden_conv2d_gemm_4x4x4_4_k1x1_multiply:
-    ldr r1, [sp, #4]
+    ldr.w r1, [sp, #4]
     .balign 4
 .Lgolden_conv2d_gemm_4x4x4_4_k1x1_block:
     ldr r4, [r1], #4
@@ -856,7 +858,7 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     sub.w r7, r7, r6
     sub.w r9, r9, r8
     sub.w r11, r11, r10
-    ldr r3, [sp, #48]
+    ldr.w r3, [sp, #48]
     ldr r2, [r1], #4
     ldr r12, [r1], #4
     ldr r0, [r1], #4
@@ -887,14 +889,14 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     ldr lr, [sp, #12]
     ldr r2, [sp, #16]
     ldr r3, [sp, #24]
-    cmp r1, r3
+    cmp.w r1, r3
     str r8, [lr, r2]
     str r4, [lr], #4
     str lr, [sp, #12]
     bne.w .Lgolden_conv2d_gemm_4x4x4_4_k1x1_block
     addw lr, lr, #4
     str lr, [sp, #12]
-    ldr r2, [sp, #36]
+    ldr.w r2, [sp, #36]
     subs r2, r2, #2
     str r2, [sp, #36]
     bgt.w .Lgolden_conv2d_gemm_4x4x4_4_k1x1_pixels
@@ -972,13 +974,19 @@ golden_add_4x4x4:
     .type golden_dense_16_3, %function
     .thumb_func
 golden_dense_16_3:
-    @ r0 x, r1 stream, r2 scratch, r3 y. Stack: end of the loop's inputs, blocks left, y, scratch, x, rows left.
+    @ r0 x, r1 stream, r2 scratch, r3 y. Stack: end of the loop's inputs, blocks left, y, scratch, x, rows
+    @ left, addend, shift.
     push    {r4-r11, lr}
-    sub     sp, sp, #28
+    sub     sp, sp, #36
+    ldr     r4, [r1], #4
+    ldr     r5, [r1], #4
+    str     r4, [sp, #24]
+    str     r5, [sp, #28]
     str     r3, [sp, #8]
     str     r2, [sp, #12]
     @ Widen the row into scratch: bytes 0 and 2 of a word, then 1 and 3.
     movw r3, #1
+    .balign 4
 .Lgolden_dense_16_3_widen:
     ldr     r4, [r0], #4
     ldr     r5, [r0], #4
@@ -1003,10 +1011,11 @@ golden_dense_16_3:
     subs    r3, r3, #1
     bne     .Lgolden_dense_16_3_widen
     movw r3, #1
-str     r3, [sp, #4]
+    str     r3, [sp, #4]
+    .balign 4
 .Lgolden_dense_16_3_block:
-    ldr     r0, [sp, #12]
-    ldm     r1!, {r4, r5, r6, r7}
+    ldr.w   r0, [sp, #12]
+    ldm.w   r1!, {r4, r5, r6, r7}
     ldr     r12, [r0], #4
     ldr     r2, [r1], #4
     ldr     r3, [r1], #4
@@ -1083,27 +1092,31 @@ str     r3, [sp, #4]
     sub     r7, r7, r6
     ldr     r2, [r1], #4
     ldr     lr, [sp, #8]
-    add     lr, lr, r2
-    movw r3, #672
-    ldr     r2, [r1, #0]
-    ldr     r12, [r1, #4]
+    add.w   lr, lr, r2
+    ldr.w   r3, [sp, #24]
+    ldr.w   r0, [sp, #28]
+    ldr.w   r2, [r1, #0]
+    ldr.w   r12, [r1, #4]
     smmla   r4, r4, r2, r3
-    ssat    r4, #8, r4, asr #6
-strb    r4, [lr, #0]
+    asr.w   r4, r4, r0
+    ssat    r4, #8, r4
     smmla   r6, r6, r12, r3
-    ssat    r6, #8, r6, asr #6
-strb    r6, [lr, #2]
-    movw r3, #40960
-    movt r3, #2
-    ldr     r2, [r1, #8]
+    asr.w   r6, r6, r0
+    ssat    r6, #8, r6
+    strb    r4, [lr, #0]
+    strb    r6, [lr, #2]
+    lsl.w   r3, r3, #8
+    add.w   r0, r0, #8
+    ldr.w   r2, [r1, #8]
     smmla   r5, r5, r2, r3
-    ssat    r5, #8, r5, asr #14
-strb    r5, [lr, #1]
-    add     r1, r1, #16
-    ldr     r3, [sp, #4]
+    asr.w   r5, r5, r0
+    ssat    r5, #8, r5
+    strb    r5, [lr, #1]
+    add.w   r1, r1, #16
+    ldr.w   r3, [sp, #4]
     subs    r3, r3, #1
     str     r3, [sp, #4]
-    bne     .Lgolden_dense_16_3_block
-    add     sp, sp, #28
+    bne.w   .Lgolden_dense_16_3_block
+    add     sp, sp, #36
     pop     {r4-r11, pc}
     .size golden_dense_16_3, . - golden_dense_16_3

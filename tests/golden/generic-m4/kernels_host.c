@@ -172,7 +172,7 @@ void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y)
 void golden_dense_16_3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y)
 {
     for (int32_t row = 0; row < 1; ++row) {
-        const int32_t *word = stream;
+        const int32_t *word = stream + 2;
 
         /* The results may overwrite the row. */
         for (int32_t k = 0; k < 16; ++k) {
@@ -199,9 +199,9 @@ void golden_dense_16_3(const int8_t *x, const int32_t *stream, int8_t *scratch, 
                     sum += (uint32_t)((channel == even ? low : half - low) * scratch[k]);
                 }
                 if (channel == even) {
-                    y[*start + channel] = saturate((high_word((int32_t)sum, multipliers[at]) + 672) >> 6, -128, 127);
+                    y[*start + channel] = saturate((high_word((int32_t)sum, multipliers[at]) + stream[0]) >> stream[1], -128, 127);
                 } else {
-                    y[*start + channel] = saturate((high_word((int32_t)sum, multipliers[at]) + 172032) >> 14, -128, 127);
+                    y[*start + channel] = saturate((high_word((int32_t)sum, multipliers[at]) + stream[0] * 256) >> (stream[1] + 8), -128, 127);
                 }
             }
             word = multipliers + 4;
