@@ -35,7 +35,8 @@ MOST_SCALE = 8  # weights * 2**8 fit 16 bits
 _HEADER: tuple[str, ...] = ("addend", "zeros", "channels", "x_row", "rows", "used", "y_row")
 _HEADER += ("first_top", "last_top", "last_distance", "fill_words")
 _FRAME: tuple[str, ...] = ("bias", "addend", "slot", "stream", "scratch", "offset", "y", "distance")
-_FRAME += ("top", "header", "x", "row0", "row1", "row2", "row3", "row4")
+_FRAME += ("top", "header", "x", "edge", "outside", "last_slot")
+_FRAME += ("row0", "row1", "row2", "row3", "row4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +63,29 @@ class Geometry:
         return 8 * (self.stride + 1)
 
     @property
-    def slots(self) -> int:
+    def seen_columns(self) -> int:
         """Input columns that a row of windows sees, with borders."""
         return (self.y[2] - 1) * self.stride + 3
 
     @property
     def used(self) -> int:
         """Those inside the image."""
-        return min(self.x[2], self.slots - self.slides.pads[1])
+        return min(self.x[2], self.seen_columns - self.slides.pads[1])
+
+    @property
+    def starts_outside(self) -> bool:
+        """Whether the first column is border; it then has no slot."""
+        return self.slides.pads[1] > 0
+
+    @property
+    def ends_outside(self) -> bool:
+        """Whether the last column is border; it then has no slot."""
+        return self.slides.pads[1] + self.used < self.seen_columns
+
+    @property
+    def slots(self) -> int:
+        """Columns in scratch."""
+        return self.seen_columns - self.starts_outside - self.ends_outside
 
     @property
     def scratch(self) -> int:
@@ -184,12 +200,17 @@ def params(shape: Geometry) -> dict[str, object]:
     return {
         "stride": shape.stride,
         "pad_left": shape.slides.pads[1],
+        "left": shape.slides.pads[1] - shape.starts_outside,
+        "starts_outside": shape.starts_outside,
+        "ends_outside": shape.ends_outside,
         "tail": shape.tail,
         "turn": shape.turn,
         "before": shape.before,
         "looped": shape.looped,
         "odd_used": shape.used % 2,
         "odd_columns": shape.y[2] % 2,
+        "used": None if shape.looped else shape.used,
+        "columns": None if shape.looped else shape.y[2],
         "seen": shape.seen,
         "slot_bytes": shape.slot_bytes,
         "words": WORDS,
@@ -223,24 +244,45 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
 
 
 def cycles(shape: Geometry, clamps: int) -> float:
-    """Predicted on m4-simple, counted from the template; `clamps`: limits that saturation does not cover."""
+    """Predicted, counted from the template; m4-simple.
+
+    Args:
+        shape: the layer's geometry.
+        clamps: how many limits of results saturation does not cover.
+    """
     blocks = len(starts(shape.x[3]))
-    move = shape.used * (16 if shape.stride == 1 else 21) + 20
-    copy = shape.y[2] * 9.5 + 20
-    step, tails, start = (24, 34, 47) if shape.stride == 1 else (32, 28, 33)
+    move = 20 + (14 if shape.stride == 1 else 20) * shape.used + _loop(shape, shape.used)
+    copy = 10 + 8 * shape.y[2] + _loop(shape, shape.y[2])
+    block = move + copy + 12 + BLOCK * (_channel(shape) + 6 * clamps * shape.y[2])
+    strip = 31 + 7 * shape.seen + blocks * block
+    edges = sum(_edge(shape, strip) for strip in range(shape.strips))
+    return float(45 + 5 * shape.scratch // 4 + shape.strips * strip + blocks * edges)
+
+
+def _loop(shape: Geometry, columns: int) -> int:
+    """What a loop over columns costs, two at a time; short ones are straight."""
+    return 4 * -(-columns // 2) - 2 + 3 * (columns % 2) if shape.looped else 0
+
+
+def _channel(shape: Geometry) -> int:
+    """Cycles of a channel in a strip, apart from clamps."""
     whole = shape.y[2] - shape.tail
-    channel = start + whole * step + tails + 6 * clamps * shape.y[2]
-    if shape.looped:
-        channel += 4 + 4 * ((whole - shape.before) // shape.turn)
-    edges = 0
-    first, _ = shape.tops()
-    for strip in range(shape.strips):
-        top = first + strip * ROWS * shape.stride
-        outside = sum(not 0 <= top + i < shape.x[1] for i in range(shape.seen))
-        lanes = 2 * outside if shape.stride == 2 else outside
-        edges += blocks * (lanes * (6 * shape.used + 6) + 6 * shape.seen) if outside else 0
-    strip_cycles = 75 + blocks * (move + copy + 12 + 4 * channel)
-    return float(60 + shape.scratch + shape.strips * strip_cycles + edges)
+    if shape.stride == 1:
+        ends = 37 + (4 if shape.starts_outside else 8) + 19 + (12 if shape.ends_outside else 15)
+    else:
+        ends = 22 + (4 if shape.starts_outside else 10) + (23 if shape.ends_outside else 28)
+    turns = (whole - shape.before) // shape.turn
+    return ends + (24 if shape.stride == 1 else 32) * whole + (5 + 4 * turns) * shape.looped
+
+
+def _edge(shape: Geometry, strip: int) -> int:
+    """Cycles of setting rows outside the image to zero points, for four channels."""
+    top = shape.tops()[0] + strip * ROWS * shape.stride
+    outside = [row for row in range(shape.seen) if not 0 <= top + row < shape.x[1]]
+    if not outside:
+        return 0
+    loops = (2 + shape.used * (9 if shape.stride == row == 2 else 7) for row in outside)
+    return 7 + 5 * (shape.seen - len(outside)) + sum(loops)
 
 
 def kernel(
