@@ -1,4 +1,4 @@
-"""conv2d.depthwise_strips: depthwise 3x3, two output rows and one channel at a time, rolling along the columns.
+"""conv2d.depthwise_strips: depthwise 3x3, two output rows by one channel, rolling along the columns.
 
 What two output rows see of four channels lies in scratch, a slot per column, with a border of zero points:
 
@@ -6,9 +6,9 @@ What two output rows see of four channels lies in scratch, a slot per column, wi
     stride 2, rows a b c d e:  the same, then  c0 c1 e0 e1 | c2 c3 e2 e3
 
 A word loaded from a channel's byte and widened by SXTB16 is a pair of rows: (a, c), (b, d), (c, e). With the
-weights (g0, g2) of a column as a pair, SMLAD takes two products of it and SMLAxy the one of g1. A channel's two
-results take the place of its own bytes a and c, in a column that it has passed; when four channels are done,
-words of results are copied to the output.
+weights (g0, g2) of a column as a pair, SMLAD takes two products of it and SMLAxy the one of g1. A channel's
+two results take the place of its own bytes a and c, in a column that it has passed; when four channels are
+done, words of results are copied to the output. Border columns have no slot where they come first or last.
 
 All numbers of a layer lie in front of its stream, so that layers share a function.
 """
