@@ -232,7 +232,7 @@ READ_FIRST = frozenset({"conv2d.window", "dense.dsp", "dense.pairs"})
 BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2, "conv2d.pairs": 4}
 
 # Variants that work on so many output rows at once, and read them anew for every channel.
-STRIPS: Mapping[str, int] = {"conv2d.depthwise_pairs": 2}
+STRIPS: Mapping[str, int] = {"conv2d.depthwise_pairs": 2, "conv2d.depthwise_strips": 2}
 
 # Variants that have read all input under so many output rows before the first store of any of them.
 BANDS: Mapping[str, int] = {"conv2d.winograd": 2, "conv2d.winograd_small": 2}

@@ -47,6 +47,16 @@ def footprint(window: Window, x: Shape, y: Shape, reads_first: bool) -> Footprin
     return Footprint(low, high, pixel * y[3], (pixel + 1) * y[3], reads_first)
 
 
+def strips(window: Window, x: Shape, y: Shape, rows: int) -> Footprint:
+    """One event per so many output rows; their input is read until the last byte of them is written."""
+    pixels = footprint(window, x, y, reads_first=False)
+    first = np.arange(0, y[1] * y[2], rows * y[2])
+    last = np.minimum(first + rows * y[2], y[1] * y[2]) - 1
+    low: IntArray = np.minimum.reduceat(pixels.read_low, first)
+    high: IntArray = np.maximum.reduceat(pixels.read_high, first)
+    return Footprint(low, high, pixels.write_low[first], pixels.write_high[last], False)
+
+
 def _reach(window: Window, axis: int, extent: int, count: int) -> tuple[IntArray, IntArray]:
     """First and last input index inside the image, for every output index along an axis."""
     start = np.arange(count, dtype=np.int64) * window.stride[axis] - window.pads[axis]

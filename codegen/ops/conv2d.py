@@ -19,7 +19,15 @@ from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
-from codegen.tuned import conv_pairs, depthwise, depthwise_pairs, gemm, limbs, winograd_kernels
+from codegen.tuned import (
+    conv_pairs,
+    depthwise,
+    depthwise_pairs,
+    depthwise_strips,
+    gemm,
+    limbs,
+    winograd_kernels,
+)
 from codegen.tuned.lanes import folded_bias, lane
 
 CHUNK = 1 << 23
@@ -321,6 +329,7 @@ KERNELS = (
     ),
     conv_pairs.kernel(_sliding, _groups, _form),
     depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
+    depthwise_strips.kernel(_sliding, _is_depthwise, _scaling, _limits),
     Kernel(
         name="conv2d.gemm",
         template="ops/conv2d.gemm.c.j2",

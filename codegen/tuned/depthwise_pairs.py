@@ -14,7 +14,7 @@ import numpy as np
 
 from codegen import window
 from codegen.ir import Array, IntArray
-from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer
+from codegen.kernel import BOTH_ORDERS, Constant, Instance, Kernel, Layer
 from codegen.spatial import Window
 from codegen.tuned import pairs
 from codegen.tuned.lanes import signed
@@ -175,17 +175,6 @@ def instance(layer: Layer, form: Form, shape: Geometry) -> Instance:
     return Instance(f"depthwise_pairs_{label}", params, (constant,))
 
 
-def footprint(shape: Geometry) -> Footprint:
-    """One event per two output rows; they are read until the last of their channels is written."""
-    pixels = window.footprint(shape.slides, shape.x, shape.y, reads_first=False)
-    width = shape.y[2]
-    first = np.arange(0, len(pixels.read_low), ROWS * width)
-    last = np.minimum(first + ROWS * width - 1, len(pixels.read_low) - 1)
-    low: IntArray = np.minimum.reduceat(pixels.read_low, first)
-    high: IntArray = np.maximum.reduceat(pixels.read_high, first)
-    return Footprint(low, high, pixels.write_low[first], pixels.write_high[last], False)
-
-
 def cycles(layer: Layer, form: Form, shape: Geometry) -> float:
     """Predicted on a Cortex-M0+ with the fast multiplier, counted from the template."""
     weights = by_column(layer.inputs[1].values)
@@ -233,7 +222,7 @@ def kernel(
         serves=able,
         instance=lambda layer: instance(layer, found(layer), shape(layer)),
         cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
-        footprints=lambda layer: (footprint(shape(layer)),),
+        footprints=lambda layer: (window.strips(*sliding(layer), ROWS),),
         scratch=lambda layer: shape(layer).scratch + 8 * found(layer).patches,
         orders=BOTH_ORDERS,
     )

@@ -271,10 +271,10 @@ def test_wide_instructions_of_loops_are_aligned(name: str, compiler: str, tmp_pa
         loops = [b for b in blocks if b.executions > 8]
         assert sum(b.size for b in loops) > 1000
         for block in loops:
-            assert _longest_run(machine.read(block.address, block.size), block.address) < 3
+            assert longest_run(machine.read(block.address, block.size), block.address) < 3
 
 
-def _longest_run(code: bytes, address: int) -> int:
+def longest_run(code: bytes, address: int) -> int:
     """Most wide instructions in a row that are not on a word's address."""
     at = longest = run = 0
     while at < len(code):

@@ -10,7 +10,7 @@
  *        0      64           0..3  "stem"
  *      192     196           0..0  "scratch0"
  *       64      64           1..2  "deep"
- *      128       4           1..1  "scratch1"
+ *      128      68           1..1  "scratch1"
  *       64      64           2..3  "point"
  *      128      16           2..2  "scratch2"
  *        0      64           3..4  "sum"
@@ -28,11 +28,12 @@ static const int32_t step0_weights[37] = {
     50897, 689889649, 2069668946, 1379779298, 689889649,
 };
 
-/* Step 1: conv2d.depthwise_dsp 4x4x4 -> 4x4x4
+/* Step 1: conv2d.depthwise_strips 4x4x4 -> 4x4x4
  * from "/deep/conv2d" */
-static const int32_t step1_stream[26] = {
-    2137, 18694, -60502, -57068, -2621334, -4325354, -2818090, 7274511, 2817948, -7405588, 393197, 1703949, -6225893, -8192025, 1703860, -7536514,
-    -8126337, -2949007, -7667711, -5636084, -8060929, -1507443, 549755814, 1099511628, 1649267442, 549755814,
+static const int32_t step1_stream[39] = {
+    -522240, -2139062144, 4, 16, 4, 16, 16, -1, 1, 16, 17, 1065366784, 8448768, -8335872, 226555520, 55808,
+    549755814, 273536, 947915520, 100665216, -964626944, -209713536, 16128, 1099511628, 2392832, -1040126976, -981407232, -1040182016, -796917120, 3200, 1649267442, -7744256,
+    -377430272, -721406080, -201275648, -1056961280, 50816, 549755814, -7304704,
 };
 
 /* Step 2: conv2d.gemm 4x4x4 -> 4x4x4
@@ -116,7 +117,7 @@ golden_status_t golden_run_step(golden_ctx_t *ctx, unsigned step)
         golden_conv2d_gemm_8x8x3_4_k3x3_s2x2(arena + 0, step0_weights, arena + 192, arena + 0);
         break;
     case 1u:
-        golden_conv2d_depthwise_4x4x4_4_k3x3(arena + 0, step1_stream, arena + 128, arena + 64);
+        golden_conv2d_depthwise_strips_s1(arena + 0, step1_stream, arena + 128, arena + 64);
         break;
     case 2u:
         golden_conv2d_gemm_4x4x4_4_k1x1(arena + 64, step2_weights, arena + 128, arena + 64);

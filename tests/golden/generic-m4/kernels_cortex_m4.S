@@ -412,359 +412,403 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     b.w .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_next
     .size golden_conv2d_gemm_8x8x3_4_k3x3_s2x2, . - golden_conv2d_gemm_8x8x3_4_k3x3_s2x2
 
-    .section .text.golden_conv2d_depthwise_4x4x4_4_k3x3, "ax", %progbits
+    .section .text.golden_conv2d_depthwise_strips_s1, "ax", %progbits
     .balign 4
-    .global golden_conv2d_depthwise_4x4x4_4_k3x3
-    .type golden_conv2d_depthwise_4x4x4_4_k3x3, %function
+    .global golden_conv2d_depthwise_strips_s1
+    .type golden_conv2d_depthwise_strips_s1, %function
     .thumb_func
-golden_conv2d_depthwise_4x4x4_4_k3x3:
-    @ r0 x, r1 stream, r2 scratch, r3 y. Then r0 window or channel, r2 y.
+golden_conv2d_depthwise_strips_s1:
+    @ r0 x, r1 stream, r2 scratch, r3 y.
     push    {r4-r11, lr}
-    sub     sp, sp, #68
-    @ A row of zero points stands for padding.
-    str     r2, [sp, #60]
-    movw r4, #32896
-    movt r4, #32896
-    movw r5, #1
-.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_fill:
-    str     r4, [r2], #4
-    subs    r5, r5, #1
-    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_fill
-    mov     r2, r3
-    str     r1, [sp, #44]
-    movw r3, #104
-add     r3, r3, r1
-    str     r3, [sp, #36]
-    movw r3, #61456
-    movt r3, #65535
-str     r3, [sp, #40]
-    movw r3, #20
-sub     r0, r0, r3
-    str     r0, [sp, #48]
-    movw r4, #65535
-    movt r4, #65535
-str     r4, [sp, #56]
-.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_row:
-    movw r5, #65535
-    movt r5, #65535
-str     r5, [sp, #52]
-.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_pixel:
-    ldr     r0, [sp, #48]
-    ldr     r1, [sp, #44]
-    ldr     r4, [sp, #56]
-    ldr     r5, [sp, #52]
-    movw r3, #1
-    movw r6, #1
-cmp     r4, r3
-    bhi     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_border
-    cmp     r5, r6
-    bhi     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_border
-.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_inside:
-    ldm     r1!, {r4-r7}
-    ldr     r8, [r0, #0]
-    ldr     r9, [r0, #4]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     r12, [r1], #4
-    ldr     lr, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    sxtb16  r3, r9
-    smlabb  r4, r3, r12, r4
-    smlatt  r6, r3, r12, r6
-    sxtb16  r3, r9, ror #8
-    smlabb  r5, r3, lr, r5
-    smlatt  r7, r3, lr, r7
-    ldr     r8, [r0, #8]
-    ldr     r9, [r0, #16]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     r12, [r1], #4
-    ldr     lr, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    sxtb16  r3, r9
-    smlabb  r4, r3, r12, r4
-    smlatt  r6, r3, r12, r6
-    sxtb16  r3, r9, ror #8
-    smlabb  r5, r3, lr, r5
-    smlatt  r7, r3, lr, r7
-    ldr     r8, [r0, #20]
-    ldr     r9, [r0, #24]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     r12, [r1], #4
-    ldr     lr, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    sxtb16  r3, r9
-    smlabb  r4, r3, r12, r4
-    smlatt  r6, r3, r12, r6
-    sxtb16  r3, r9, ror #8
-    smlabb  r5, r3, lr, r5
-    smlatt  r7, r3, lr, r7
-    ldr     r8, [r0, #32]
-    ldr     r9, [r0, #36]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     r12, [r1], #4
-    ldr     lr, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    sxtb16  r3, r9
-    smlabb  r4, r3, r12, r4
-    smlatt  r6, r3, r12, r6
-    sxtb16  r3, r9, ror #8
-    smlabb  r5, r3, lr, r5
-    smlatt  r7, r3, lr, r7
-    ldr     r8, [r0, #40]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    ldr     r8, [r1], #4
-    ldr     r9, [r1], #4
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     lr, [sp, #40]
-    ldr     r3, [sp, #36]
-    smmla   r4, r4, r8, lr
-    ssat    r4, #8, r4, asr #5
-    cmp     r4, #-8
+    sub     sp, sp, #76
+    str     r0, [sp, #40]
+    str     r1, [sp, #36]
+    str     r2, [sp, #16]
+    ldr     r4, [r1, #0]
+    ldr     r5, [r1, #40]
+    ldr     r7, [r1, #4]
+    str     r4, [sp, #4]
+    sxtb16  r4, r7
+    str     r4, [sp, #48]
+    add     r4, r2, #8
+    str     r4, [sp, #52]
+    @ Zero points everywhere: those of the border stay.
+    .balign 4
+.Lgolden_conv2d_depthwise_strips_s1_fill:
+    str     r7, [r2], #4
+    subs.w  r5, r5, #1
+    bne.w   .Lgolden_conv2d_depthwise_strips_s1_fill
+    ldr     r6, [r1, #28]
+    str     r3, [sp, #24]
+.Lgolden_conv2d_depthwise_strips_s1_strip:
+    @ r1 header, r6 first row: where the rows lie, those outside the image anywhere inside.
+    str     r6, [sp, #32]
+    ldr     r0, [sp, #40]
+    ldr     r2, [r1, #12]
+    ldr     r3, [r1, #16]
+    @ Not 0 where a row lies outside.
+    sub     r4, r3, #4
+    sub     r4, r4, r6
+    orr     r4, r4, r6
+    lsr     r4, r4, #31
+    str     r4, [sp, #44]
+    sub     r3, r3, #1
+    add     r4, r6, #0
+    bic     r4, r4, r4, asr #31
+    cmp     r4, r3
     it      gt
-    movgt   r4, #-8
-strb    r4, [r2], #1
-    smmla   r5, r5, r9, lr
-    ssat    r5, #8, r5, asr #5
-    cmp     r5, #-8
-    it      gt
-    movgt   r5, #-8
-strb    r5, [r2], #1
-    smmla   r6, r6, r10, lr
-    ssat    r6, #8, r6, asr #5
-    cmp     r6, #-8
-    it      gt
-    movgt   r6, #-8
-strb    r6, [r2], #1
-    smmla   r7, r7, r11, lr
-    ssat    r7, #8, r7, asr #5
-    cmp     r7, #-8
-    it      gt
-    movgt   r7, #-8
-strb    r7, [r2], #1
-    add     r0, r0, #4
-    cmp     r1, r3
-    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_inside
-.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_next:
-    ldr     r0, [sp, #48]
-    ldr     r5, [sp, #52]
-    movw r3, #4
-    movw r6, #3
-add     r0, r0, r3
-    str     r0, [sp, #48]
-    add     r5, r5, #1
-    str     r5, [sp, #52]
-    cmp     r5, r6
-    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_pixel
-    ldr     r4, [sp, #56]
-    movw r3, #0
-    movw r6, #3
-add     r0, r0, r3
-    str     r0, [sp, #48]
-    add     r4, r4, #1
+    movgt   r4, r3
+    mla     r4, r4, r2, r0
     str     r4, [sp, #56]
-    cmp     r4, r6
-    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_row
-    add     sp, sp, #68
+    add     r4, r6, #1
+    bic     r4, r4, r4, asr #31
+    cmp     r4, r3
+    it      gt
+    movgt   r4, r3
+    mla     r4, r4, r2, r0
+    str     r4, [sp, #60]
+    add     r4, r6, #2
+    bic     r4, r4, r4, asr #31
+    cmp     r4, r3
+    it      gt
+    movgt   r4, r3
+    mla     r4, r4, r2, r0
+    str     r4, [sp, #64]
+    add     r4, r6, #3
+    bic     r4, r4, r4, asr #31
+    cmp     r4, r3
+    it      gt
+    movgt   r4, r3
+    mla     r4, r4, r2, r0
+    str     r4, [sp, #68]
+    @ From the first result row to the second; a second one below the image is overwritten by the first.
+    ldr     r4, [r1, #24]
+    ldr     r5, [r1, #32]
+    cmp     r6, r5
+    it      eq
+    ldreq   r4, [r1, #36]
+    str     r4, [sp, #28]
+    add     r4, r1, #44
+    str     r4, [sp, #12]
+    mov     r6, #0
+.Lgolden_conv2d_depthwise_strips_s1_block:
+    str     r6, [sp, #20]
+    ldr     r7, [sp, #36]
+    ldr     r4, [sp, #16]
+    ldr     r0, [sp, #56]
+    ldr     r1, [sp, #60]
+    ldr     r2, [sp, #64]
+    ldr     r3, [sp, #68]
+    ldr     r5, [r7, #8]
+    ldr     lr, [r7, #20]
+    add     lr, lr, r6
+    .balign 4
+.Lgolden_conv2d_depthwise_strips_s1_move:
+    ldr.w   r7, [r0, r6]
+    ldr.w   r8, [r1, r6]
+    ldr.w   r9, [r2, r6]
+    ldr.w   r10, [r3, r6]
+    pkhbt   r11, r8, r10, lsl #16
+    pkhtb   r8, r10, r8, asr #16
+    str.w   r11, [r4, #8]
+    str.w   r8, [r4, #12]
+    pkhbt   r11, r7, r9, lsl #16
+    pkhtb   r7, r9, r7, asr #16
+    str.w   r7, [r4, #4]
+    str     r11, [r4], #16
+    add.w   r6, r6, r5
+    ldr.w   r7, [r0, r6]
+    ldr.w   r8, [r1, r6]
+    ldr.w   r9, [r2, r6]
+    ldr.w   r10, [r3, r6]
+    pkhbt   r11, r8, r10, lsl #16
+    pkhtb   r8, r10, r8, asr #16
+    str.w   r11, [r4, #8]
+    str.w   r8, [r4, #12]
+    pkhbt   r11, r7, r9, lsl #16
+    pkhtb   r7, r9, r7, asr #16
+    str.w   r7, [r4, #4]
+    str     r11, [r4], #16
+    add.w   r6, r6, r5
+    ldr.w   r7, [r0, r6]
+    ldr.w   r8, [r1, r6]
+    ldr.w   r9, [r2, r6]
+    ldr.w   r10, [r3, r6]
+    pkhbt   r11, r8, r10, lsl #16
+    pkhtb   r8, r10, r8, asr #16
+    str.w   r11, [r4, #8]
+    str.w   r8, [r4, #12]
+    pkhbt   r11, r7, r9, lsl #16
+    pkhtb   r7, r9, r7, asr #16
+    str.w   r7, [r4, #4]
+    str     r11, [r4], #16
+    add.w   r6, r6, r5
+    ldr.w   r7, [r0, r6]
+    ldr.w   r8, [r1, r6]
+    ldr.w   r9, [r2, r6]
+    ldr.w   r10, [r3, r6]
+    pkhbt   r11, r8, r10, lsl #16
+    pkhtb   r8, r10, r8, asr #16
+    str.w   r11, [r4, #8]
+    str.w   r8, [r4, #12]
+    pkhbt   r11, r7, r9, lsl #16
+    pkhtb   r7, r9, r7, asr #16
+    str.w   r7, [r4, #4]
+    str     r11, [r4], #16
+    add.w   r6, r6, r5
+    @ Rows outside the image are zero points.
+    ldr     r6, [sp, #32]
+    ldr     r0, [sp, #44]
+    cmp     r0, #0
+    beq     .Lgolden_conv2d_depthwise_strips_s1_inside
+    ldr     r7, [sp, #36]
+    ldr     r8, [r7, #16]
+    ldr     r7, [r7, #4]
+    ldr     r10, [sp, #16]
+    add     r9, r6, #0
+    cmp     r9, r8
+    blo     .Lgolden_conv2d_depthwise_strips_s1_has0
+    mov     r9, r10
+    .balign 4
+.Lgolden_conv2d_depthwise_strips_s1_zeros0:
+    strh.w  r7, [r9, #0]
+    strh.w  r7, [r9, #4]
+    add.w   r9, r9, #16
+    cmp.w   r9, r4
+    bne.w   .Lgolden_conv2d_depthwise_strips_s1_zeros0
+.Lgolden_conv2d_depthwise_strips_s1_has0:
+    add     r9, r6, #1
+    cmp     r9, r8
+    blo     .Lgolden_conv2d_depthwise_strips_s1_has1
+    mov     r9, r10
+    .balign 4
+.Lgolden_conv2d_depthwise_strips_s1_zeros1:
+    strh.w  r7, [r9, #8]
+    strh.w  r7, [r9, #12]
+    add.w   r9, r9, #16
+    cmp.w   r9, r4
+    bne.w   .Lgolden_conv2d_depthwise_strips_s1_zeros1
+.Lgolden_conv2d_depthwise_strips_s1_has1:
+    add     r9, r6, #2
+    cmp     r9, r8
+    blo     .Lgolden_conv2d_depthwise_strips_s1_has2
+    mov     r9, r10
+    .balign 4
+.Lgolden_conv2d_depthwise_strips_s1_zeros2:
+    strh.w  r7, [r9, #2]
+    strh.w  r7, [r9, #6]
+    add.w   r9, r9, #16
+    cmp.w   r9, r4
+    bne.w   .Lgolden_conv2d_depthwise_strips_s1_zeros2
+.Lgolden_conv2d_depthwise_strips_s1_has2:
+    add     r9, r6, #3
+    cmp     r9, r8
+    blo     .Lgolden_conv2d_depthwise_strips_s1_has3
+    mov     r9, r10
+    .balign 4
+.Lgolden_conv2d_depthwise_strips_s1_zeros3:
+    strh.w  r7, [r9, #10]
+    strh.w  r7, [r9, #14]
+    add.w   r9, r9, #16
+    cmp.w   r9, r4
+    bne.w   .Lgolden_conv2d_depthwise_strips_s1_zeros3
+.Lgolden_conv2d_depthwise_strips_s1_has3:
+.Lgolden_conv2d_depthwise_strips_s1_inside:
+    ldr     r0, [sp, #16]
+    .balign 4
+.Lgolden_conv2d_depthwise_strips_s1_channel:
+    str.w   r0, [sp, #8]
+    ldr     lr, [sp, #12]
+    ldr.w   r7, [sp, #4]
+    ldm     lr!, {r1-r6, r8}
+    str     lr, [sp, #12]
+    str     r8, [sp, #0]
+    ldr.w   r12, [sp, #48]
+    smlad   r8, r12, r1, r8
+    smlabb  r8, r12, r4, r8
+    mov.w   r9, r8
+    ldr     r12, [r0], #16
+    ldr     lr, [r0, #-8]
+    ldr.w   r10, [sp, #0]
+    sxtb16  r12, r12
+    sxtb16  lr, lr
+    smlad   r9, lr, r2, r9
+    smlad   r8, r12, r2, r8
+    smlatt  r9, r12, r4, r9
+    smlabt  r8, lr, r4, r8
+    smlad   r11, lr, r1, r10
+    smlad   r10, r12, r1, r10
+    smlatb  r11, r12, r4, r11
+    smlabb  r10, lr, r4, r10
+    ldr     r12, [r0], #16
+    ldr     lr, [r0, #-8]
+    sxtb16  r12, r12
+    sxtb16  lr, lr
+    smlad   r9, lr, r3, r9
+    smlad   r8, r12, r3, r8
+    smlatb  r9, r12, r5, r9
+    smlabb  r8, lr, r5, r8
+    smmla   r8, r8, r6, r7
+    smmla   r9, r9, r6, r7
+    ssat    r8, #8, r8, asr #12
+    ssat    r9, #8, r9, asr #12
+    cmp     r8, #-8
+    it      gt
+    movgt   r8, #-8
+    cmp     r9, #-8
+    it      gt
+    movgt   r9, #-8
+    strb    r8, [r0, #-32]
+    strb    r9, [r0, #-30]
+    ldr.w   r8, [sp, #0]
+    smlad   r11, lr, r2, r11
+    smlad   r10, r12, r2, r10
+    smlatt  r11, r12, r4, r11
+    smlabt  r10, lr, r4, r10
+    smlad   r9, lr, r1, r8
+    smlad   r8, r12, r1, r8
+    smlatb  r9, r12, r4, r9
+    smlabb  r8, lr, r4, r8
+    ldr     r12, [r0], #16
+    ldr     lr, [r0, #-8]
+    sxtb16  r12, r12
+    sxtb16  lr, lr
+    smlad   r11, lr, r3, r11
+    smlad   r10, r12, r3, r10
+    smlatb  r11, r12, r5, r11
+    smlabb  r10, lr, r5, r10
+    smmla   r10, r10, r6, r7
+    smmla   r11, r11, r6, r7
+    ssat    r10, #8, r10, asr #12
+    ssat    r11, #8, r11, asr #12
+    cmp     r10, #-8
+    it      gt
+    movgt   r10, #-8
+    cmp     r11, #-8
+    it      gt
+    movgt   r11, #-8
+    strb    r10, [r0, #-32]
+    strb    r11, [r0, #-30]
+    ldr.w   r10, [sp, #0]
+    smlad   r9, lr, r2, r9
+    smlad   r8, r12, r2, r8
+    smlatt  r9, r12, r4, r9
+    smlabt  r8, lr, r4, r8
+    smlad   r11, lr, r1, r10
+    smlad   r10, r12, r1, r10
+    smlatb  r11, r12, r4, r11
+    smlabb  r10, lr, r4, r10
+    ldr     r12, [r0], #16
+    ldr     lr, [r0, #-8]
+    sxtb16  r12, r12
+    sxtb16  lr, lr
+    smlad   r9, lr, r3, r9
+    smlad   r8, r12, r3, r8
+    smlatb  r9, r12, r5, r9
+    smlabb  r8, lr, r5, r8
+    smmla   r8, r8, r6, r7
+    smmla   r9, r9, r6, r7
+    ssat    r8, #8, r8, asr #12
+    ssat    r9, #8, r9, asr #12
+    cmp     r8, #-8
+    it      gt
+    movgt   r8, #-8
+    cmp     r9, #-8
+    it      gt
+    movgt   r9, #-8
+    strb    r8, [r0, #-32]
+    strb    r9, [r0, #-30]
+    smlad   r11, lr, r2, r11
+    smlad   r10, r12, r2, r10
+    smlatt  r11, r12, r4, r11
+    smlabt  r10, lr, r4, r10
+    ldr.w   r12, [sp, #48]
+    smuad   lr, r12, r3
+    smlabb  lr, r12, r5, lr
+    add.w   r10, r10, lr
+    add.w   r11, r11, lr
+    smmla   r10, r10, r6, r7
+    smmla   r11, r11, r6, r7
+    ssat    r10, #8, r10, asr #12
+    ssat    r11, #8, r11, asr #12
+    cmp     r10, #-8
+    it      gt
+    movgt   r10, #-8
+    cmp     r11, #-8
+    it      gt
+    movgt   r11, #-8
+    strb    r10, [r0, #-16]
+    strb    r11, [r0, #-14]
+    @ Channels' bytes are the first, second, fifth and sixth of a slot.
+    ldr     r0, [sp, #8]
+    ldr     r2, [sp, #52]
+    and     r3, r0, #1
+    add     r0, r0, #1
+    add     r0, r0, r3, lsl #1
+    cmp     r0, r2
+    bne     .Lgolden_conv2d_depthwise_strips_s1_channel
+    @ Results of four channels to the output.
+    ldr     r6, [sp, #20]
+    ldr     r1, [sp, #36]
+    ldr     r0, [sp, #24]
+    ldr     r3, [sp, #28]
+    ldr     r5, [r1, #8]
+    ldr     lr, [r1, #24]
+    sub     r4, r2, #8
+    add     r3, r3, r0
+    add     lr, lr, r6
+    .balign 4
+.Lgolden_conv2d_depthwise_strips_s1_copy:
+    ldr     r7, [r4], #16
+    ldr     r8, [r4, #-12]
+    pkhtb   r9, r8, r7, asr #16
+    pkhbt   r7, r7, r8, lsl #16
+    str.w   r9, [r3, r6]
+    str.w   r7, [r0, r6]
+    add.w   r6, r6, r5
+    ldr     r7, [r4], #16
+    ldr     r8, [r4, #-12]
+    pkhtb   r9, r8, r7, asr #16
+    pkhbt   r7, r7, r8, lsl #16
+    str.w   r9, [r3, r6]
+    str.w   r7, [r0, r6]
+    add.w   r6, r6, r5
+    ldr     r7, [r4], #16
+    ldr     r8, [r4, #-12]
+    pkhtb   r9, r8, r7, asr #16
+    pkhbt   r7, r7, r8, lsl #16
+    str.w   r9, [r3, r6]
+    str.w   r7, [r0, r6]
+    add.w   r6, r6, r5
+    ldr     r7, [r4], #16
+    ldr     r8, [r4, #-12]
+    pkhtb   r9, r8, r7, asr #16
+    pkhbt   r7, r7, r8, lsl #16
+    str.w   r9, [r3, r6]
+    str.w   r7, [r0, r6]
+    add.w   r6, r6, r5
+    ldr     r6, [sp, #20]
+    sub     r4, r5, #4
+    cmp     r6, r4
+    beq     .Lgolden_conv2d_depthwise_strips_s1_next
+    @ The last block overlaps the one before where channels are no multiple of four.
+    add     r6, r6, #4
+    cmp     r6, r4
+    it      gt
+    movgt   r6, r4
+    b       .Lgolden_conv2d_depthwise_strips_s1_block
+.Lgolden_conv2d_depthwise_strips_s1_next:
+    ldr     r2, [r1, #24]
+    ldr     r6, [sp, #32]
+    ldr     r3, [r1, #32]
+    add     r0, r0, r2, lsl #1
+    str     r0, [sp, #24]
+    cmp     r6, r3
+    add     r6, r6, #2
+    bne     .Lgolden_conv2d_depthwise_strips_s1_strip
+    add     sp, sp, #76
     pop     {r4-r11, pc}
-.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_border:
-    @ Where each tap lies: in the image, or in the row of zero points.
-    movw r11, #4
-    movw lr, #4
-    movw r9, #4
-    movw r6, #3
-mov     r10, sp
-    ldr     r12, [sp, #60]
-.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_taps:
-    mov     r7, r5
-    mov     r8, r0
-    cmp     r4, r11
-    it      hs
-    movhs   r7, #0x80000000
-    cmp     r7, lr
-    ite     hs
-    movhs   r3, r12
-    movlo   r3, r8
-    str     r3, [r10], #4
-    add     r7, r7, #1
-    add     r8, r8, r9
-    cmp     r7, lr
-    ite     hs
-    movhs   r3, r12
-    movlo   r3, r8
-    str     r3, [r10], #4
-    add     r7, r7, #1
-    add     r8, r8, r9
-    cmp     r7, lr
-    ite     hs
-    movhs   r3, r12
-    movlo   r3, r8
-    str     r3, [r10], #4
-    add     r7, r7, #1
-    add     r8, r8, r9
-    movw r3, #16
-add     r0, r0, r3
-    add     r4, r4, #1
-    subs    r6, r6, #1
-    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_taps
-    mov     r0, #0
-.Lgolden_conv2d_depthwise_4x4x4_4_k3x3_outside:
-    ldm     r1!, {r4-r7}
-    ldr     r8, [sp, #0]
-    ldr     r9, [sp, #4]
-    ldr     r8, [r8, r0]
-    ldr     r9, [r9, r0]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     r12, [r1], #4
-    ldr     lr, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    sxtb16  r3, r9
-    smlabb  r4, r3, r12, r4
-    smlatt  r6, r3, r12, r6
-    sxtb16  r3, r9, ror #8
-    smlabb  r5, r3, lr, r5
-    smlatt  r7, r3, lr, r7
-    ldr     r8, [sp, #8]
-    ldr     r9, [sp, #12]
-    ldr     r8, [r8, r0]
-    ldr     r9, [r9, r0]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     r12, [r1], #4
-    ldr     lr, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    sxtb16  r3, r9
-    smlabb  r4, r3, r12, r4
-    smlatt  r6, r3, r12, r6
-    sxtb16  r3, r9, ror #8
-    smlabb  r5, r3, lr, r5
-    smlatt  r7, r3, lr, r7
-    ldr     r8, [sp, #16]
-    ldr     r9, [sp, #20]
-    ldr     r8, [r8, r0]
-    ldr     r9, [r9, r0]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     r12, [r1], #4
-    ldr     lr, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    sxtb16  r3, r9
-    smlabb  r4, r3, r12, r4
-    smlatt  r6, r3, r12, r6
-    sxtb16  r3, r9, ror #8
-    smlabb  r5, r3, lr, r5
-    smlatt  r7, r3, lr, r7
-    ldr     r8, [sp, #24]
-    ldr     r9, [sp, #28]
-    ldr     r8, [r8, r0]
-    ldr     r9, [r9, r0]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     r12, [r1], #4
-    ldr     lr, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    sxtb16  r3, r9
-    smlabb  r4, r3, r12, r4
-    smlatt  r6, r3, r12, r6
-    sxtb16  r3, r9, ror #8
-    smlabb  r5, r3, lr, r5
-    smlatt  r7, r3, lr, r7
-    ldr     r8, [sp, #32]
-    ldr     r8, [r8, r0]
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    sxtb16  r3, r8
-    smlabb  r4, r3, r10, r4
-    smlatt  r6, r3, r10, r6
-    sxtb16  r3, r8, ror #8
-    smlabb  r5, r3, r11, r5
-    smlatt  r7, r3, r11, r7
-    ldr     r8, [r1], #4
-    ldr     r9, [r1], #4
-    ldr     r10, [r1], #4
-    ldr     r11, [r1], #4
-    ldr     lr, [sp, #40]
-    ldr     r3, [sp, #36]
-    smmla   r4, r4, r8, lr
-    ssat    r4, #8, r4, asr #5
-    cmp     r4, #-8
-    it      gt
-    movgt   r4, #-8
-strb    r4, [r2], #1
-    smmla   r5, r5, r9, lr
-    ssat    r5, #8, r5, asr #5
-    cmp     r5, #-8
-    it      gt
-    movgt   r5, #-8
-strb    r5, [r2], #1
-    smmla   r6, r6, r10, lr
-    ssat    r6, #8, r6, asr #5
-    cmp     r6, #-8
-    it      gt
-    movgt   r6, #-8
-strb    r6, [r2], #1
-    smmla   r7, r7, r11, lr
-    ssat    r7, #8, r7, asr #5
-    cmp     r7, #-8
-    it      gt
-    movgt   r7, #-8
-strb    r7, [r2], #1
-    add     r0, r0, #4
-    cmp     r1, r3
-    bne     .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_outside
-b       .Lgolden_conv2d_depthwise_4x4x4_4_k3x3_next
-    .size golden_conv2d_depthwise_4x4x4_4_k3x3, . - golden_conv2d_depthwise_4x4x4_4_k3x3
+    .size golden_conv2d_depthwise_strips_s1, . - golden_conv2d_depthwise_strips_s1
 
     .section .text.golden_conv2d_gemm_4x4x4_4_k1x1, "ax", %progbits
     .balign 4

@@ -70,38 +70,47 @@ void golden_conv2d_gemm_8x8x3_4_k3x3_s2x2(const int8_t *x, const int32_t *weight
     }
 }
 
-void golden_conv2d_depthwise_4x4x4_4_k3x3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y)
+void golden_conv2d_depthwise_strips_s1(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y)
 {
+    const int32_t zero_point = (int8_t)stream[1];
+    const int32_t depth = stream[2];
+    const int32_t rows = stream[4];
+    const int32_t columns = stream[3] / depth;
+    const int32_t out_columns = stream[6] / depth;
+    const int32_t first_top = stream[7];
+    const int32_t last_top = stream[8];
+    const int32_t last_rows = stream[9] == 0 ? 1 : 2;
+
     (void)scratch;
-    for (int32_t row = 0; row < 4; ++row) {
-        for (int32_t column = 0; column < 4; ++column) {
-            const int32_t top = row * 1 - 1;
-            const int32_t left = column * 1 - 1;
+    for (int32_t top = first_top; top <= last_top; top += 2) {
+        const int32_t *words = stream + 11;
+        int8_t *out = y + (top - first_top) / 1 * out_columns * depth;
+        const int32_t height = top == last_top ? last_rows : 2;
 
-            for (int32_t block = 0; block < 1; ++block) {
-                const int32_t *sums = stream + block * 26;
-                const int32_t *weights = sums + 4;
-                const int32_t *multipliers = weights + 18;
-                const int32_t start = block == 0 ? 0 : block * 4;
+        for (int32_t block = 0; block < depth; block += 4) {
+            const int32_t start = block < depth - 4 ? block : depth - 4;
 
-                for (int32_t channel = 0; channel < 4; ++channel) {
-                    int32_t sum = sums[channel];
+            for (int32_t channel = start; channel < start + 4; ++channel) {
+                for (int32_t pixel = 0; pixel < height * out_columns; ++pixel) {
+                    int32_t sum = words[6];
 
                     for (int32_t tap = 0; tap < 9; ++tap) {
-                        /* Words hold the weights of channels 0 and 2, then of 1 and 3. */
-                        const int32_t pair = weights[tap * 2 + channel % 2];
-                        const int32_t weight = (int16_t)(channel < 2 ? pair : pair >> 16);
-                        const int32_t in_row = top + tap / 3 * 1;
-                        const int32_t in_column = left + tap % 3 * 1;
-                        const int inside = in_row >= 0 && in_row < 4 && in_column >= 0 && in_column < 4;
-                        const int32_t value = inside ? x[(in_row * 4 + in_column) * 4 + start + channel] : -128;
+                        /* Outer rows: a word for each column. The middle row: words 3 and 4. */
+                        const int32_t i = tap / 3;
+                        const int32_t j = tap % 3;
+                        const int32_t pair = words[i == 1 ? 3 + j / 2 : j];
+                        const int upper = i == 1 ? j == 1 : i == 2;
+                        const int32_t weight = (int16_t)(upper ? pair >> 16 : pair);
+                        const int32_t row = top + pixel / out_columns * 1 + i;
+                        const int32_t column = pixel % out_columns * 1 - 1 + j;
+                        const int inside = row >= 0 && row < rows && column >= 0 && column < columns;
 
-                        sum += value * weight;
+                        sum += weight * (inside ? x[(row * columns + column) * depth + channel] : zero_point);
                     }
-                    y[start + channel] = saturate((high_word(sum, multipliers[channel]) + -4080) >> 5, -128, -8);
+                    out[pixel * depth + channel] = saturate((high_word(sum, words[5]) + stream[0]) >> 12, -128, -8);
                 }
+                words += 7;
             }
-            y += 4;
         }
     }
 }
