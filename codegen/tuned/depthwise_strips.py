@@ -25,10 +25,10 @@ from codegen.ir import IntArray
 from codegen.kernel import BOTH_ORDERS, Instance, Kernel, Layer
 from codegen.requantize import Scaling, reach
 from codegen.spatial import Window
+from codegen.tuned.depthwise import BLOCK, starts
 from codegen.tuned.lanes import Lane, folded_bias, halves, lane, signed, stream
 
 ROWS = 2  # of the output, in a strip
-BLOCK = 4
 WORDS = 7  # of a channel: five of weights, multiplier, bias
 SHIFT = 12  # that layers are brought to, so that they share a function
 MOST_SCALE = 8  # weights * 2**8 fit 16 bits
@@ -150,11 +150,6 @@ def scaled_lane(layer: Layer, scaling: Scaling) -> tuple[int, Lane] | None:
         scale -= 1
     found = lane(scaling, scale)
     return (scale, found) if found is not None and bound << scale < 1 << 31 else None
-
-
-def starts(channels: int) -> list[int]:
-    """First channels of the blocks: the last one overlaps the one before where C % 4 != 0."""
-    return [min(at, channels - BLOCK) for at in range(0, channels, BLOCK)]
 
 
 def pack(weights: IntArray, bias: IntArray, multipliers: IntArray, turns: int) -> IntArray:

@@ -312,4 +312,5 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
         line = 14 + 0.85 * shape.x[2] * shape.x[3]
         rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
     pairs = -(-pixels // PIXELS)
-    return pairs * (blocks * per_block + 9) + pixels * widening + rows + 60
+    blank = 6 * shape.pairs if pixels == 1 else 0
+    return pairs * (blocks * per_block + 9) + pixels * widening + rows + blank + 60

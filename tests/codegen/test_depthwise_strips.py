@@ -16,6 +16,7 @@ from codegen.ir import Array, Graph
 from codegen.kernel import Layer, Order
 from codegen.ops import KERNELS, OPS
 from codegen.tuned import depthwise_strips
+from codegen.tuned.depthwise import starts
 from codegen.tuned.lanes import folded_bias
 from emulator import elf
 from emulator.cortex_m import CortexM
@@ -67,7 +68,7 @@ def test_stream(channels: int) -> None:
     bias = g.integers(-(2**31), 2**31, channels)
     multipliers = g.integers(2**30, 2**31, channels)
     words = depthwise_strips.pack(weights, bias, multipliers, 3).reshape(-1, 7)
-    order = [c for start in depthwise_strips.starts(channels) for c in range(start, start + 4)]
+    order = [c for start in starts(channels) for c in range(start, start + 4)]
     for word, channel in zip(words, order, strict=True):
         halves = word[:5].astype("<i4").view("<i2").reshape(5, 2)
         np.testing.assert_array_equal(halves[:3], weights[channel, [0, 2]].T)
@@ -182,7 +183,7 @@ PRICES = [
     ((48, 48, 16), 1, SAME, 1.80),
     ((24, 24, 32), 1, SAME, 1.85),
     ((25, 5, 64), 1, SAME, 2.14),
-    ((6, 6, 128), 1, SAME, 2.29),
+    ((6, 6, 128), 1, SAME, 2.15),
     ((48, 48, 16), 2, LOW, 2.70),
     ((24, 24, 32), 2, LOW, 2.80),
 ]
