@@ -33,9 +33,11 @@ BOARD = "nucleo-l4r5zi"
 SOURCES = ("startup.c", "main.c")
 COMPILERS = ["zig", "gcc"] if shutil.which("arm-none-eabi-gcc") else ["zig"]
 HOT = 0.99  # of the cycles: the blocks that together make up so much
-MOST_STALLS = 0.01  # of the cycles of code whose alignment is looked after
-# Kernels that do not look after it yet.
-LEFT_OUT = "depthwise"
+MOST_STALLS = 0.01  # of all cycles
+# Depthwise kernels may stall where strips are set up, as long as it is little in all; the one that serves
+# the few other layers may stall anywhere.
+SETUP = "depthwise"
+UNALIGNED = re.compile(r"depthwise_(?!strips)")
 BUILDS: list[tuple[Task, Objective]] = [(task, "balanced") for task in TASKS]
 BUILDS += [(task, "speed") for task in TASKS if task.name == "ic"]
 
@@ -75,9 +77,8 @@ def test_reference_models(
     project.write(tmp_path, compiled.files)
     manifest = project.read_manifest(tmp_path)
     spent = profile(tmp_path, project.image(manifest), tuple(manifest["sources"]), chosen)
-    looked_after = [one for one in spent if LEFT_OUT not in one.function]
-    hot_code_is_aligned(looked_after, assembly_functions(tmp_path))
-    total = sum((one.cost for one in looked_after), Cost())
+    hot_code_is_aligned(spent, assembly_functions(tmp_path))
+    total = sum((one.cost for one in spent if not UNALIGNED.search(one.function)), Cost())
     print(
         f"{task.name} {optimize} {chosen}: {total.alignment / total.total:.3%} of {total.cycles:,}"
     )
@@ -98,8 +99,7 @@ def test_golden_kernels(chosen: str, tmp_path: Path) -> None:
     ]
     image = ModelImage(made.graph.name, len(made.steps), sizes[0], sizes[1], made.size)
     spent = profile(tmp_path, image, emitted.sources, chosen, target)
-    kept = [one for one in spent if LEFT_OUT not in one.function]
-    hot_code_is_aligned(kept, assembly_functions(tmp_path))
+    hot_code_is_aligned(spent, assembly_functions(tmp_path))
 
 
 def profile(
@@ -133,7 +133,7 @@ def assembly_functions(folder: Path) -> set[str]:
 
 def hot_code_is_aligned(spent: list[Spent], functions: set[str]) -> None:
     """No stall in the most expensive blocks that together make up HOT of the cycles in assembly."""
-    mine = [one for one in spent if one.function in functions]
+    mine = [one for one in spent if one.function in functions and SETUP not in one.function]
     total = sum(one.cost.total for one in mine)
     before = accumulate((one.cost.total for one in mine), initial=0.0)
     hot = [one for one, cycles in zip(mine, before, strict=False) if cycles < HOT * total]

@@ -123,6 +123,7 @@ def params(channels: int, length: int) -> dict[str, object]:
     even, odd = stores(cut.width, channels)
     order = input_order(length).tolist()
     whole = length // 4 * 4
+    tail = [(k - whole, order.index(k) - whole) for k in range(whole, length)]
     return {
         "channels": channels,
         "length": length,
@@ -136,7 +137,9 @@ def params(channels: int, length: int) -> dict[str, object]:
         "rest_pairs": rest_pairs,
         "words16": length // 16,
         "words": length % 16 // 4,
-        "tail": [(k - whole, order.index(k) - whole) for k in range(whole, length)],
+        "tail": tail,
+        # Their weights are zero; what is multiplied with them must be something.
+        "blanks": sorted(set(range(padded_length(length) - whole)) - {at for _, at in tail}),
         "even": even,
         "odd": odd,
     }
