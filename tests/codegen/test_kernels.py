@@ -189,7 +189,7 @@ def _in_assembly() -> list[tuple[networks.Case, str, str]]:
         if _has_code(case) and plan.choose(_layer(case, load(like).core)).assembly is not None
         for target, compiler in places
         # The smallest board has little room beside a large input.
-        if case.graph.tensors["x0"].size < smallest // 3 or load(target).total_ram > smallest
+        if case.graph.tensors["x0"].size < smallest // 4 or load(target).total_ram > smallest
     ]
 
 
