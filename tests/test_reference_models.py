@@ -67,6 +67,7 @@ def test_objectives(task: Task) -> None:
     assert tight["sram"]["arena"] == tight["sram"]["arena_bound"] == LEAST_ARENA[task.name]
 
 
+@pytest.mark.sweep
 @pytest.mark.usefixtures("qemu")
 @MODELS
 def test_qemu_gives_the_same_bytes_and_counts(task: Task, tmp_path: Path) -> None:
