@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -208,16 +209,9 @@ class CortexM:
         return self._fault_at(self._get("pc"), reason, address, symbol)
 
     def _fault_at(self, pc: int, reason: str, address: int | None, symbol: str = "") -> Fault:
-        registers = {name: self._get(name) for name in unicorn_core.REGISTERS} | {"pc": pc}
-        facts = (self._image, self._target, self._peek, registers)
+        registers = unicorn_core.registers(self._uc) | {"pc": pc}
+        facts = (self._image, self._target, partial(unicorn_core.peek, self._uc), registers)
         return Fault(postmortem.report(reason, *facts, address, symbol))
-
-    def _peek(self, address: int, size: int) -> bytes:
-        """Memory for a report: what cannot be read is zeros."""
-        try:
-            return bytes(self._uc.mem_read(address, size))
-        except UcError:
-            return bytes(size)
 
     def _execute(self, start: int, stop: int) -> None:
         """Runs until pc is at stop; anything else is a Fault."""

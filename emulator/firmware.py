@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Literal, Self
 
 import unicorn
 from unicorn import Uc, UcError, arm_const
 
-from emulator import elf, exceptions, memory, unicorn_core
+from emulator import elf, exceptions, memory, postmortem, unicorn_core
 from emulator.blocks import BlockCount, BlockCounter
 from emulator.board import Board
 from emulator.clock import NEVER, Watch, block_clock
 from emulator.exceptions import SVCALL, BadReturn
-from emulator.fault import Fault, Report
+from emulator.fault import Fault
 from emulator.interrupts import Masks
 from emulator.monitor import Events, Monitor
 from emulator.semihosting import Semihosting
@@ -211,10 +212,9 @@ class Firmware:
 
     def fault(self, reason: str, address: int | None = None) -> Fault:
         """A Fault with this reason, where the machine stands."""
-        registers = {n: int(self._uc.reg_read(r)) for n, r in unicorn_core.REGISTERS.items()}
-        pc, caller = registers["pc"], registers["lr"] - 2
-        symbol = self._image.function_at(pc) or self._image.function_at(caller)
-        return Fault(Report(reason, pc, address, symbol=symbol, registers=registers))
+        registers = unicorn_core.registers(self._uc)
+        facts = (self._image, self._target, partial(unicorn_core.peek, self._uc), registers)
+        return Fault(postmortem.report(reason, *facts, address))
 
     def _collect(self) -> None:
         """Brings pending exceptions up to date, and wakes the core for them."""

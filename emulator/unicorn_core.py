@@ -49,3 +49,16 @@ def named(error: UcError) -> str:
     """What ended a run."""
     known = {unicorn.UC_ERR_INSN_INVALID: "undefined instruction"}
     return known.get(error.errno, str(error))
+
+
+def peek(uc: Uc, address: int, size: int) -> bytes:
+    """Memory for a report: what cannot be read is zeros."""
+    try:
+        return bytes(uc.mem_read(address, size))
+    except UcError:
+        return bytes(size)
+
+
+def registers(uc: Uc) -> dict[str, int]:
+    """Core registers by name."""
+    return {name: int(uc.reg_read(number)) for name, number in REGISTERS.items()}

@@ -23,6 +23,7 @@ from thumbnet.cli_options import (
     output_options,
     run_options,
     seed_option,
+    toolchain_option,
 )
 
 EXIT_INTERRUPTED = 130
@@ -95,13 +96,7 @@ def generate(model: Path, output: Path, as_json: bool, quiet: bool, **options: A
 
 @command("build")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@click.option(
-    "--toolchain",
-    type=click.Choice(["auto", "gcc", "zig"]),
-    default="auto",
-    show_default=True,
-    help="C compiler.",
-)
+@toolchain_option
 def build(folder: Path, toolchain: str, as_json: bool, quiet: bool) -> None:
     """Compile a generated project: arm-none-eabi-gcc if on PATH, else the bundled zig."""
     from thumbnet import project, show, verify

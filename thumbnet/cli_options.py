@@ -91,6 +91,13 @@ compile_options = stacked(
 )
 data_option = click.option("--data", metavar="FILE[:KEY]", help="Samples, with labels to score.")
 seed_option = click.option("--seed", default=0, show_default=True, help="Seed of random data.")
+toolchain_option = click.option(
+    "--toolchain",
+    type=click.Choice(["auto", "gcc", "zig"]),
+    default="auto",
+    show_default=True,
+    help="C compiler.",
+)
 run_options = stacked(
     click.option("--metric", help="Metric to score with. [default: the data file's]"),
     click.option(
@@ -107,13 +114,7 @@ run_options = stacked(
         type=click.IntRange(1),
         help="Samples to emulate.",
     ),
-    click.option(
-        "--toolchain",
-        type=click.Choice(["auto", "gcc", "zig"]),
-        default="auto",
-        show_default=True,
-        help="C compiler.",
-    ),
+    toolchain_option,
     click.option(
         "--profile/--no-profile",
         default=True,
