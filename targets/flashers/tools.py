@@ -11,6 +11,7 @@ from pathlib import Path
 
 from targets import usb
 from targets.flashers.base import Job, run
+from targets.hardware import probes
 
 Arguments = Callable[[Job], tuple[str, ...]]
 
@@ -29,7 +30,8 @@ class Tool:
         form: the format of images that it takes.
         install: how to get it.
         arguments: what follows the program's name.
-        roles: devices that it writes through.
+        roles: devices of the board that it writes through.
+        probe: the only kind of probe that it knows, on the board or beside it; empty: the board's.
         hint: what to try when it fails; "{name}" is what it calls the part.
         script: text that it reads from beside the image.
         module: Python package that brings it, run with this interpreter.
@@ -41,6 +43,7 @@ class Tool:
     install: str
     arguments: Arguments
     roles: tuple[str, ...] = ("probe",)
+    probe: str = ""
     hint: str = "check the cable, and that no other program uses the probe"
     script: Callable[[Job], str] = _no_script
     module: str = ""
@@ -57,7 +60,11 @@ class Tool:
         return (found,) if found else ()
 
     def reaches(self, job: Job) -> bool:
-        """Whether a device of the board that the tool writes through is attached."""
+        """Whether a device that the tool writes through is attached."""
+        if self.probe:
+            known = {str(usb_id) for usb_id in probes()[self.probe].usb}
+            numbers = [device.serial for device in job.devices if device.usb_id in known]
+            return job.probe in numbers if job.probe else bool(numbers)
         found = usb.of_board(job.target, job.devices, job.port, job.probe)
         return any(usb.role(device, job.target) in self.roles for device in found)
 
@@ -170,6 +177,7 @@ TOOLS = (
         form="hex",
         install="install SEGGER's J-Link software",
         arguments=_jlink,
+        probe="jlink",
         script=_jlink_script,
     ),
     Tool(
