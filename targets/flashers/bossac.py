@@ -24,7 +24,7 @@ class Bossac:
 
     method: str = "bossac"
     form: str = "bin"
-    install: str = "install bossac (apt install bossa-cli, brew install bossa, or the Arduino IDE)"
+    install: str = "arduino-cli core install arduino:mbed_nano, then put its bossac on PATH"
 
     def installed(self) -> bool:
         """Whether the program is here."""

@@ -30,7 +30,8 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Link:
 
     def build(board: str, choice: str) -> Path:
         need(choice)
-        if (board, choice) not in made:
+        compiler = toolchain.find(choice)
+        if (board, compiler.kind) not in made:
             target = load(board)
             folder = tmp_path_factory.mktemp(board)
             files = network.files(board)
@@ -39,10 +40,9 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Link:
             kernels = [name for name in files if name.endswith(".S")]
             sources = (*FIRMWARE_SOURCES, "golden.c", "kernels.c", *kernels)
             elf = folder / "build" / "golden.elf"
-            compiler = toolchain.find(choice)
             toolchain.build_firmware(compiler, target, folder, sources, "link.ld", elf)
-            made[board, choice] = elf
-        return made[board, choice]
+            made[board, compiler.kind] = elf
+        return made[board, compiler.kind]
 
     return build
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from elftools.elf.elffile import ELFFile
 
+from emulator.blocks import block_counter
+from emulator.firmware import Firmware
 from targets import images, load, names, toolchain
 from targets.target import Target
 from tests.targets.conftest import Link, need
@@ -42,6 +44,20 @@ def test_one_board_of_each_kind(board: str, link: Link) -> None:
     check_within(link(board, "auto"), load(board))
 
 
+def check_boots(elf: Path, board: str) -> None:
+    """From the reset vector to main(), with all peripherals around."""
+    with elf.open("rb") as stream:
+        (main,) = ELFFile(stream).get_section_by_name(".symtab").get_symbol_by_name("main")
+    firmware = Firmware(load(board), elf, counter=block_counter)
+    assert firmware.run(max_cycles=100_000) == "cycles"  # it waits in main() for a host
+    assert main["st_value"] & ~1 in {block.address for block in firmware.take_blocks()}
+
+
+@pytest.mark.parametrize("board", ["microbit", "arduino-nano33ble", "pico", "pico2", "teensy41"])
+def test_one_board_of_each_family_boots(board: str, link: Link) -> None:
+    check_boots(link(board, "auto"), board)
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("choice", ["gcc", "zig"])
 @pytest.mark.parametrize("board", names())
@@ -60,3 +76,5 @@ def test_every_board_links_a_real_model(
     built = verify.build(folder, choice)
     assert built.toolchain == toolchain.find(choice).version
     check_within(built.elf, target)
+    if target.family:
+        check_boots(built.elf, board)
