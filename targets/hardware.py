@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,6 +21,8 @@ METHODS = (
 )
 Role = Literal["serial", "bootloader"]
 
+# It becomes an argument of a program: no option, no way out of a folder.
+_WORD = r"[A-Za-z0-9_][A-Za-z0-9_.=-]*(/[A-Za-z0-9_][A-Za-z0-9_.=-]*)*"
 _KEYS: Mapping[str, type] = {"flashers": dict, "link": str}
 _OPTIONAL: Mapping[str, type] = {
     "probe": str,
@@ -117,6 +120,9 @@ def hardware(path: Path, table: object) -> Hardware:
     if probe and probe not in probes():
         hint = tables.closest(probe, tuple(probes()))
         raise UsageError(f"{path}: unknown 'hardware.probe' '{probe}'", hint=hint)
+    for key in ("link", "bootloader", "wiring"):
+        if not str(row.get(key, "")).isprintable():  # they reach terminals
+            raise UsageError(f"{path}: 'hardware.{key}' holds characters that do not print")
     uf2_family = cast("int | None", row.get("uf2_family"))
     if uf2_family is not None and not 0 <= uf2_family < 1 << 32:
         raise UsageError(f"{path}: 'hardware.uf2_family' must be a word")
@@ -152,6 +158,10 @@ def _flashers(path: Path, table: Table) -> Mapping[str, str]:
             raise UsageError(f"{path}: unknown key 'hardware.flashers.{method}'", hint=hint)
         if not isinstance(name, str):
             raise UsageError(f"{path}: 'hardware.flashers.{method}' must be a string")
+        if not all(re.fullmatch(_WORD, word) for word in name.split(" ") if name):
+            raise UsageError(
+                f"{path}: 'hardware.flashers.{method}' may hold names and relative paths only"
+            )
     return cast("Mapping[str, str]", table)
 
 
@@ -181,6 +191,6 @@ def _is_half(value: object) -> bool:
 
 def _texts(path: Path, where: str, value: object) -> tuple[str, ...]:
     texts = cast(list[object], value)
-    if not all(isinstance(text, str) for text in texts):
-        raise UsageError(f"{path}: '{where}' must be a list of strings")
+    if not all(isinstance(text, str) and text.isprintable() for text in texts):
+        raise UsageError(f"{path}: '{where}' must be a list of strings that print")
     return tuple(cast(list[str], texts))

@@ -147,7 +147,7 @@ TOOLS = (
         form="hex",
         install="pip install 'thumbnet[flash]'",
         arguments=_pyocd,
-        hint="if it does not know the part: pyocd pack install {name}",
+        hint="check the cable; if it does not know the part: pyocd pack install {name}",
         module="pyocd",
     ),
     Tool(

@@ -199,7 +199,7 @@ def test_a_failing_tool_is_quoted(programs: Path) -> None:
     install(programs, "pyocd", "echo Connecting; echo 'Target type not known' >&2; exit 1")
     with pytest.raises(DeviceError, match="pyocd failed:\nConnecting\nTarget type") as caught:
         FLASHERS["pyocd"].flash(job("nucleo-f401re"))
-    assert caught.value.hint == "if it does not know the part: pyocd pack install stm32f401retx"
+    assert caught.value.hint.endswith("know the part: pyocd pack install stm32f401retx")
 
 
 def test_a_tool_that_waits_for_ever(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,11 @@ WRONG_DESK = {
     "usb role": ('"bootloader"', '"probe"', r"'usb\[0\].role' must be"),
     "flasher": ("pyocd =", "pyodc =", "unknown key 'hardware.flashers.pyodc'"),
     "flasher type": ('"rp2040"', "2040", "'hardware.flashers.pyocd' must be a string"),
+    "flasher option": ('"rp2040"', '"-x"', "names and relative paths only"),
+    "flasher path": ('"rp2040"', '"a ../b.cfg"', "names and relative paths only"),
+    "flasher root": ('"rp2040"', '"/b.cfg"', "names and relative paths only"),
+    "flasher code": ('"rp2040"', '"a;b"', "names and relative paths only"),
+    "link": ("/board", "/\\u001b[2J", "'hardware.link' holds characters"),
     "source": ('commit = "0123"', "", r"missing key 'sources\[0\].commit'"),
     "facts": ('["regions"]', "[1]", r"'sources\[0\].facts' must be a list of strings"),
 }
