@@ -158,7 +158,10 @@ def attach(uarts: tuple[family.Uart, ...], bus: Bus, interrupts: Interrupts) -> 
             bus.attach(uart.base, 0x14, cmsdk)
             interrupts.connect(uart.irq, cmsdk.receive_line)
             interrupts.connect(uart.transmit_irq, cmsdk.transmit_line)
-        else:
+        elif uart.kind in (
+            "stm32-v1",
+            "stm32-v2",
+        ):  # of other kinds, registers keep what is written
             device = Stm32Uart(port, v2=uart.kind == "stm32-v2")
             bus.attach(uart.base, 0x30, device)
             interrupts.connect(uart.irq, device.line)

@@ -19,8 +19,8 @@ from targets.tables import Table
 FOLDER = Path(__file__).parent / "families"
 PAGE = 1024  # the granularity of what the emulator maps
 
-UartKind = Literal["stm32-v1", "stm32-v2", "cmsdk"]
-UART_KINDS: tuple[UartKind, ...] = ("stm32-v1", "stm32-v2", "cmsdk")
+UartKind = Literal["stm32-v1", "stm32-v2", "cmsdk", "nrf", "pl011", "lpuart"]
+UART_KINDS: tuple[UartKind, ...] = ("stm32-v1", "stm32-v2", "cmsdk", "nrf", "pl011", "lpuart")
 
 _KEYS = {"description": str, "priority_bits": int, "ranges": list}
 _OPTIONAL = {

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, cast
 
-from targets import family, tables, timing
+from targets import boot, family, hardware, tables, timing
 from targets.errors import UsageError
+from targets.hardware import Hardware, Source
 from targets.timing import FlashTiming, Validation
 
 FOLDER = Path(__file__).parent
@@ -41,8 +42,11 @@ _BOARD_OPTIONAL: Mapping[str, type] = {
     "family": str,
     "console": str,
     "qemu": str,
+    "boot": str,
     "flash_timing": dict,
     "validated": dict,
+    "hardware": dict,
+    "sources": list,
 }
 _REGION_KEYS: Mapping[str, type] = {"name": str, "kind": str, "base": int, "size": int}
 
@@ -93,6 +97,9 @@ class Target:
     qemu: str = ""  # machine of qemu-system-arm with this core and memory; empty: none is known
     flash_timing: FlashTiming | None = None  # None: no wait states are known
     validated: Validation | None = None  # None: predicted latencies were never checked on this part
+    boot: str = ""  # what a boot ROM wants in flash (targets/boot.py); empty: vectors come first
+    hardware: Hardware = field(default_factory=Hardware)
+    sources: tuple[Source, ...] = ()
 
     @property
     def flash(self) -> Region:
@@ -107,7 +114,12 @@ class Target:
     @property
     def vector_table(self) -> int:
         """Where the core finds its initial stack pointer and reset vector."""
-        return self.flash.base
+        return self.flash.base + self.vector_offset
+
+    @property
+    def vector_offset(self) -> int:
+        """Bytes of flash before the vector table, which belong to a boot ROM."""
+        return boot.AREAS[self.boot].vectors if self.boot else 0
 
     @property
     def total_flash(self) -> int:
@@ -164,7 +176,7 @@ def _target(path: Path) -> Target:
     regions = tuple(_region(path, f"regions[{i}].", region) for i, region in listed)
     _check_memory(path, regions)
     known_family, console = _peripherals(path, table)
-    flash, checked = table.get("flash_timing"), table.get("validated")
+    flash, checked, desk = (table.get(key) for key in ("flash_timing", "validated", "hardware"))
     return Target(
         name=path.stem,
         description=str(table["description"]),
@@ -176,6 +188,9 @@ def _target(path: Path) -> Target:
         qemu=str(table.get("qemu", "")),
         flash_timing=None if flash is None else timing.flash_timing(path, flash),
         validated=None if checked is None else timing.validation(path, checked),
+        boot=_boot(path, table),
+        hardware=Hardware() if desk is None else hardware.hardware(path, desk),
+        sources=hardware.sources(path, table),
     )
 
 
@@ -194,6 +209,13 @@ def _peripherals(path: Path, table: tables.Table) -> tuple[str, str]:
         hint = tables.closest(console, uarts)
         raise UsageError(f"{path}: family '{name}' has no UART '{console}'", hint=hint)
     return name, console
+
+
+def _boot(path: Path, table: tables.Table) -> str:
+    name = str(table.get("boot", ""))
+    if name and name not in boot.AREAS:
+        raise UsageError(f"{path}: unknown 'boot' '{name}'", hint="known: " + ", ".join(boot.AREAS))
+    return name
 
 
 def _region(path: Path, where: str, table: object) -> Region:

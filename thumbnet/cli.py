@@ -23,7 +23,6 @@ from thumbnet.cli_options import (
     output_options,
     run_options,
     seed_option,
-    toolchain_option,
 )
 
 EXIT_INTERRUPTED = 130
@@ -67,7 +66,7 @@ def inspect(
     from thumbnet import inspection, show
 
     found = inspection.inspect(model, _shapes(shapes), simplify)
-    _print(found, as_json, show.inspection)
+    print_result(found, as_json, show.inspection)
 
 
 @command("generate")
@@ -91,28 +90,7 @@ def generate(model: Path, output: Path, as_json: bool, quiet: bool, **options: A
         compiled = compiler.compile_model(model, _compile_options(options), progress)
     _warn(compiled.warnings, quiet)
     project.write(output, compiled.files)
-    _print(compiled.manifest, as_json, lambda found: show.generated(found, output))
-
-
-@command("build")
-@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@toolchain_option
-def build(folder: Path, toolchain: str, as_json: bool, quiet: bool) -> None:
-    """Compile a generated project: arm-none-eabi-gcc if on PATH, else the bundled zig."""
-    from thumbnet import project, show, verify
-
-    with show.progress(quiet or as_json) as progress:
-        built = verify.build(folder, toolchain, progress)
-    manifest = project.read_manifest(folder)
-    found = {
-        "schema_version": project.SCHEMA_VERSION,
-        "model": manifest["model"],
-        "target": manifest["target"],
-        "toolchain": built.toolchain,
-        "elf": str(built.elf),
-        "flash": {"code": built.sizes.code, "read_only": built.sizes.constants},
-    }
-    _print(found, as_json, show.built)
+    print_result(compiled.manifest, as_json, lambda found: show.generated(found, output))
 
 
 @command("emulate")
@@ -171,32 +149,12 @@ def run(
     _finish(found, as_json, by)
 
 
-@command("boards")
-@click.argument("name", required=False)
-def boards(name: str | None, as_json: bool, quiet: bool) -> None:
-    """List the targets, or show one."""
-    from thumbnet import inspection, show
-
-    _print(inspection.boards(name), as_json, show.boards)
-
-
 @command("ops")
 def ops(as_json: bool, quiet: bool) -> None:
     """List the ONNX operators that can be compiled, and the kernels that run them."""
     from thumbnet import inspection, show
 
-    _print(inspection.operators(), as_json, show.operators)
-
-
-@command("doctor")
-def doctor(as_json: bool, quiet: bool) -> None:
-    """Check what is installed: compilers, emulator, optional packages."""
-    from thumbnet import inspection, show
-
-    found = inspection.doctor()
-    _print(found, as_json, show.doctor)
-    if not found["ok"]:
-        sys.exit(6)
+    print_result(inspection.operators(), as_json, show.operators)
 
 
 def _compile_options(options: dict[str, Any]) -> Any:
@@ -235,7 +193,10 @@ def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _print(found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+def print_result(
+    found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]
+) -> None:
+    """Prints a result, as JSON or by a function for people."""
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -246,7 +207,7 @@ def _finish(found: dict[str, Any], as_json: bool, by: str) -> None:
     """Prints the result of a check and ends with its exit code."""
     from thumbnet import show
 
-    _print(found, as_json, functools.partial(show.checked, by=by))
+    print_result(found, as_json, functools.partial(show.checked, by=by))
     host = found["host"]
     if found["mismatched_bytes"] or (host and host["mismatched_bytes"]):
         sys.exit(Mismatch.exit_code)
@@ -279,4 +240,5 @@ def main() -> None:
     cli(prog_name="thumbnet")
 
 
-from thumbnet import cli_boot  # noqa: E402, F401  (a verb of its own module: it needs what is above)
+# Verbs of their own modules, which need what is above.
+from thumbnet import cli_boot, cli_desk  # noqa: E402, F401

@@ -1,23 +1,15 @@
-"""What `inspect`, `boards`, `ops` and `doctor` tell, as JSON-ready data."""
+"""What `inspect`, `boards` and `ops` tell, as JSON-ready data."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-import platform
-import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from targets import target as targets
-from targets.errors import ToolMissing
 from thumbnet.options import CompileOptions
 
 SCHEMA_VERSION = 1
-OPTIONAL = ("onnxruntime", "onnxslim")
-REQUIRED = ("capstone", "jinja2", "numpy", "onnx", "pyelftools", "pyserial", "unicorn", "ziglang")
 
 
 def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) -> dict[str, Any]:
@@ -69,25 +61,36 @@ def _cores(first: targets.Target) -> list[targets.Core]:
 def boards(name: str | None) -> dict[str, Any]:
     """All targets, or one."""
     chosen = [targets.load(name)] if name else [targets.load(n) for n in targets.names()]
+    return {"schema_version": SCHEMA_VERSION, "boards": [_board(board) for board in chosen]}
+
+
+def _board(board: targets.Target) -> dict[str, Any]:
+    hardware, validated = board.hardware, board.validated
     return {
-        "schema_version": SCHEMA_VERSION,
-        "boards": [
-            {
-                "name": board.name,
-                "description": board.description,
-                "core": board.core.name,
-                "clock_hz": board.clock_hz,
-                "fpu": board.core.fpu,
-                "dsp": board.core.dsp,
-                "qemu": board.qemu or None,
-                "flash": board.flash.size,
-                "ram": board.ram.size,
-                "regions": [
-                    {"name": r.name, "kind": r.kind, "base": r.base, "size": r.size}
-                    for r in board.regions
-                ],
-            }
-            for board in chosen
+        "name": board.name,
+        "description": board.description,
+        "core": board.core.name,
+        "clock_hz": board.clock_hz,
+        "fpu": board.core.fpu,
+        "dsp": board.core.dsp,
+        "qemu": board.qemu or None,
+        "validated": (
+            {"error": validated.error, "against": validated.against} if validated else None
+        ),
+        "flash": board.flash.size,
+        "ram": board.ram.size,
+        "total_ram": board.total_ram,
+        "regions": [
+            {"name": r.name, "kind": r.kind, "base": r.base, "size": r.size} for r in board.regions
+        ],
+        "flash_methods": list(hardware.flashers),
+        "usb": [{"id": str(known), "role": known.role} for known in hardware.usb_ids],
+        "uf2_family": hardware.uf2_family,
+        "bootloader": hardware.bootloader,
+        "wiring": hardware.wiring,
+        "link": hardware.link or None,
+        "sources": [
+            {"repository": s.repository, "path": s.path, "commit": s.commit} for s in board.sources
         ],
     }
 
@@ -102,59 +105,3 @@ def operators() -> dict[str, Any]:
         "onnx": list(SUPPORTED),
         "kernels": {kind: [k.name for k in kernels] for kind, kernels in sorted(KERNELS.items())},
     }
-
-
-def doctor() -> dict[str, Any]:
-    """What is installed; `ok` when the whole chain can run."""
-    tools = {name: _version(name) for name in REQUIRED}
-    optional = {name: _version(name) for name in OPTIONAL} | {"qemu-system-arm": _qemu()}
-    compilers = {choice: _compiler(choice) for choice in ("gcc", "zig")}
-    ok = all(tools.values()) and any(compilers.values()) and _emulates()
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "python": sys.version.split()[0],
-        "system": f"{platform.system()} {platform.machine()}",
-        "packages": tools,
-        "optional": optional,
-        "compilers": compilers,
-        "host_compiler": next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), "zig"),
-        "emulator": _emulates(),
-        "ok": ok,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _compiler(choice: str) -> str | None:
-    from targets import toolchain
-
-    try:
-        return toolchain.find(choice).version
-    except ToolMissing:
-        return None
-
-
-def _qemu() -> str | None:
-    from emulator import qemu_process
-
-    try:
-        return qemu_process.version(qemu_process.find())
-    except ToolMissing:
-        return None
-
-
-def _emulates() -> bool:
-    """Whether the emulator's native library loads here."""
-    if importlib.util.find_spec("unicorn") is None:
-        return False
-    try:
-        from emulator.cortex_m import CortexM
-
-        return CortexM is not None
-    except (ImportError, OSError):
-        return False

@@ -55,7 +55,8 @@ def built(found: dict[str, Any]) -> None:
     flash = found["flash"]
     out.print(f"[bold]{found['model']}[/] for {found['target']}, {found['toolchain']}")
     out.print(f"code {flash['code']:,} B, weights and constants {flash['read_only']:,} B")
-    out.print(f"wrote {found['elf']}", soft_wrap=True)
+    for path in found["images"].values():
+        out.print(f"wrote {path}", soft_wrap=True)
 
 
 def checked(found: dict[str, Any], by: str = "layers") -> None:
@@ -67,14 +68,14 @@ def checked(found: dict[str, Any], by: str = "layers") -> None:
         profile(found, by)
     _memory(found)
     if found["cycles"] is not None:
-        _fact(
+        fact(
             "Inference",
             f"{found['instructions']:,} instructions, {found['cycles']:,} cycles "
             f"({found['cycles_model']})",
         )
         _latency(found)
     if found["not_counted"] is not None:
-        _fact("Inference", found["not_counted"])
+        fact("Inference", found["not_counted"])
     _accuracy(found)
     _verdict(found)
 
@@ -85,14 +86,14 @@ def _latency(found: dict[str, Any]) -> None:
     states = timing["wait_states"]
     flash = "without wait states" if states is None else f"{states} wait states"
     band = "not validated" if timing["error"] is None else f"±{timing['error']:.0%}"
-    _fact(
+    fact(
         "Latency",
         f"{timing['latency_ms']:.2f} ms at {clock:g} MHz, {flash} ({band}): "
         f"{timing['cycles']:,} cycles ({timing['model']})",
     )
     for other in found["what_if"]:
         states = "" if other["wait_states"] is None else f", {other['wait_states']} wait states"
-        _fact(
+        fact(
             "What if",
             f"{other['latency_ms']:.2f} ms at {other['clock_hz'] / 1e6:g} MHz{states}: "
             f"{other['cycles']:,} cycles",
@@ -120,7 +121,7 @@ def inspection(found: dict[str, Any]) -> None:
     for kind in ("inputs", "outputs"):
         for port in found[kind]:
             shape = "x".join(map(str, port["onnx_shape"]))
-            _fact(kind[:-1].capitalize(), f"{_plain(port['name'])} {shape}")
+            fact(kind[:-1].capitalize(), f"{_plain(port['name'])} {shape}")
     _print_layers(found["layers"], with_cycles=False)
     _memory(found)
     table = Table("target", "fits", "RAM", "flash", box=None, pad_edge=False)
@@ -131,21 +132,6 @@ def inspection(found: dict[str, Any]) -> None:
     out.print(table)
 
 
-def boards(found: dict[str, Any]) -> None:
-    """The targets."""
-    table = Table("name", "core", "MHz", "flash", "RAM", "description", box=None, pad_edge=False)
-    for board in found["boards"]:
-        table.add_row(
-            board["name"],
-            board["core"],
-            f"{board['clock_hz'] / 1e6:g}",
-            _kib(board["flash"]),
-            _kib(board["ram"]),
-            board["description"],
-        )
-    out.print(table)
-
-
 def operators(found: dict[str, Any]) -> None:
     """What can be compiled."""
     out.print("[bold]ONNX operators[/]")
@@ -153,20 +139,6 @@ def operators(found: dict[str, Any]) -> None:
     out.print("\n[bold]Kernels[/]")
     for kind, kernels in found["kernels"].items():
         out.print(f"  {kind:14} {', '.join(kernels) or 'no code: an alias'}")
-
-
-def doctor(found: dict[str, Any]) -> None:
-    """What is installed."""
-    out.print(f"Python {found['python']} on {found['system']}")
-    table = Table("what", "version", box=None, pad_edge=False)
-    groups = (found["packages"], found["optional"], found["compilers"])
-    for name, version in ((n, v) for group in groups for n, v in group.items()):
-        missing = "not installed (optional)" if name in found["optional"] else "missing"
-        table.add_row(name, version or Text(missing, "yellow"))
-    out.print(table)
-    _fact("Host compiler", found["host_compiler"])
-    _fact("Emulator", "works" if found["emulator"] else "does not load")
-    out.print(Text("all well", "green") if found["ok"] else Text("something is missing", "red"))
 
 
 def _title(found: dict[str, Any]) -> None:
@@ -223,12 +195,12 @@ def _memory(found: dict[str, Any]) -> None:
     if "stack" in sram:
         parts.append(f"stack {sram['stack']:,}")
     total = f" = {sram['total']:,} B" if "total" in sram else " B"
-    _fact("SRAM", " + ".join(parts) + total)
+    fact("SRAM", " + ".join(parts) + total)
     parts = [f"weights {flash['weights']:,}", f"constants {flash['constants']:,}"]
     if flash["code"] is not None:
         parts.append(f"code {flash['code']:,}")
     total = f" = {flash['total']:,} B" if "total" in flash else " B"
-    _fact("Flash", " + ".join(parts) + total)
+    fact("Flash", " + ".join(parts) + total)
 
 
 def _accuracy(found: dict[str, Any]) -> None:
@@ -238,7 +210,7 @@ def _accuracy(found: dict[str, Any]) -> None:
     texts = [f"device {_score(accuracy['metric'], accuracy['device'])}"]
     if accuracy["float"] is not None:
         texts.insert(0, f"float {_score(accuracy['metric'], accuracy['float'])}")
-    _fact("Accuracy", f"{', '.join(texts)} ({accuracy['metric']}, {accuracy['samples']:,} samples)")
+    fact("Accuracy", f"{', '.join(texts)} ({accuracy['metric']}, {accuracy['samples']:,} samples)")
 
 
 def _verdict(found: dict[str, Any]) -> None:
@@ -271,7 +243,8 @@ def _score(metric: str, value: float) -> str:
     return f"{value:.2%}" if metric == "top1" else f"{value:.4f}"
 
 
-def _fact(name: str, text: str) -> None:
+def fact(name: str, text: str) -> None:
+    """One line: a name in bold, and what there is to say of it."""
     out.print(Text(f"{name:10} ", "bold").append(text, "not bold"), soft_wrap=True)
 
 
@@ -280,5 +253,6 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _kib(size: int) -> str:
+def kib(size: int) -> str:
+    """Bytes in units of 1024."""
     return f"{size // 1024:,} KiB"

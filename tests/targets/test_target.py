@@ -54,6 +54,7 @@ WRONG = {
         'family = "mps2"\nconsole = "uart9"\nclock_hz',
         "family 'mps2' has no UART 'uart9'",
     ),
+    "boot": ("clock_hz", 'boot = "rp2041"\nclock_hz', "unknown 'boot' 'rp2041'"),
     "names": ('name = "ram"', 'name = "flash"', "two of one name"),
 }
 
@@ -63,7 +64,8 @@ def test_every_board_loads(name: str) -> None:
     target = load(name)
     assert target.name == name
     assert target.total_flash >= target.flash.size >= target.ram.size >= 16 * 1024
-    assert target.vector_table == target.flash.base
+    assert target.vector_table == target.flash.base + target.vector_offset
+    assert target.vector_table % 0x100 == 0  # where VTOR can point
     assert 8_000_000 <= target.clock_hz <= 1_000_000_000
 
 
@@ -107,6 +109,63 @@ def test_wrong_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         load(path)
     assert "board.toml" in caught.value.message
+
+
+DESK = """
+[hardware]
+link = "https://example.org/board"
+probe = "stlink"
+board_ids = ["0720"]
+uf2_family = 0xE48B_FF56
+usb = [{ vid = 0x2E8A, pid = 0x0003, role = "bootloader" }]
+
+[hardware.flashers]
+uf2 = "RPI-RP2"
+pyocd = "rp2040"
+
+[[sources]]
+repository = "owner/name"
+commit = "0123"
+path = "a/file.svd"
+facts = ["regions"]
+"""
+WRONG_DESK = {
+    "probe": ('"stlink"', '"stlnk"', "unknown 'hardware.probe' 'stlnk'"),
+    "board ids": ('["0720"]', "[720]", "'hardware.board_ids' must be a list of strings"),
+    "uf2": ("0xE48B_FF56", "0x1_0000_0000", "'hardware.uf2_family' must be a word"),
+    "usb key": ("vid =", "vendor =", r"unknown key 'usb\[0\].vendor'"),
+    "usb id": ("0x2E8A", "0x1_0000", r"'hardware.usb\[0\]' must be pairs"),
+    "usb role": ('"bootloader"', '"probe"', r"'usb\[0\].role' must be"),
+    "flasher": ("pyocd =", "pyodc =", "unknown key 'hardware.flashers.pyodc'"),
+    "flasher type": ('"rp2040"', "2040", "'hardware.flashers.pyocd' must be a string"),
+    "flasher option": ('"rp2040"', '"-x"', "names and relative paths only"),
+    "flasher path": ('"rp2040"', '"a ../b.cfg"', "names and relative paths only"),
+    "flasher root": ('"rp2040"', '"/b.cfg"', "names and relative paths only"),
+    "flasher code": ('"rp2040"', '"a;b"', "names and relative paths only"),
+    "link": ("/board", "/\\u001b[2J", "'hardware.link' holds characters"),
+    "source": ('commit = "0123"', "", r"missing key 'sources\[0\].commit'"),
+    "facts": ('["regions"]', "[1]", r"'sources\[0\].facts' must be a list of strings"),
+}
+
+
+def test_hardware(tmp_path: Path) -> None:
+    path = tmp_path / "board.toml"
+    path.write_text(GOOD + DESK)
+    board = load(path)
+    assert list(board.hardware.flashers) == ["uf2", "pyocd"]  # in the order of the file
+    assert [str(known) for known in board.hardware.usb_ids][-1] == "2e8a:0003"
+    assert "0483:374b" in {str(known) for known in board.hardware.usb_ids}
+    assert board.sources[0].facts == ("regions",)
+
+
+@pytest.mark.parametrize("name", WRONG_DESK)
+def test_wrong_hardware(tmp_path: Path, name: str) -> None:
+    old, new, message = WRONG_DESK[name]
+    path = tmp_path / "board.toml"
+    assert old in DESK
+    path.write_text(GOOD + DESK.replace(old, new))
+    with pytest.raises(UsageError, match=message):
+        load(path)
 
 
 def test_file_name_reaches_c_comments(tmp_path: Path) -> None:
