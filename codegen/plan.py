@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from codegen.arena import Buffer, Overlap, Problem, place
+from codegen.arena import Buffer, Overlap, Problem
 from codegen.ir import Graph
 from codegen.kernel import Footprint, Instance, Kernel, Layer, Order
+from codegen.memory import lay_out
 from codegen.ops import KERNELS
 from targets.errors import UnsupportedModel, UsageError
 from targets.target import Core
@@ -98,9 +99,10 @@ class Plan:
 
     Attributes:
         slots: place of every tensor that has one; aliases (reshaped tensors) share their root's slot.
-        arena: bytes up to the end of the highest tensor.
+        arena: bytes that the tensors alone need.
         size: bytes of the arena with scratch: what the caller provides.
         bound: bytes that no placement of the tensors can go below.
+        size_bound: bytes that no placement of tensors and scratch can go below.
     """
 
     graph: Graph
@@ -111,6 +113,7 @@ class Plan:
     arena: int
     size: int
     bound: int
+    size_bound: int
 
     @property
     def scratch(self) -> int:
@@ -152,28 +155,30 @@ def make(
     ]
     buffers = _lifetimes(graph, layers, roots)
     overlaps = _overlaps(graph, layers, kernels, buffers, roots)
-    problem = Problem(buffers, overlaps, ALIGNMENT)
-    placement = place(problem)
-    slots = {
-        b.name: Slot(b.name, placement.bases[b.name], b.size, b.first, b.last) for b in buffers
-    }
-    scratch = _place_scratch(layers, kernels, tuple(slots.values()))
+    needed = {i: k.scratch(layer) for i, (layer, k) in enumerate(zip(layers, kernels, strict=True))}
+    needed = {index: size for index, size in needed.items() if size}
+    memory = lay_out(Problem(buffers, overlaps, ALIGNMENT), needed)
+    slots = {b.name: Slot(b.name, memory.bases[b.name], b.size, b.first, b.last) for b in buffers}
+    scratch = [
+        Slot(f"scratch{i}", memory.scratch[i], needed[i], i, i) if i in needed else None
+        for i in range(len(layers))
+    ]
     orders = [
         _order([o for o in overlaps if o.born == layer.output.name], slots) for layer in layers
     ]
     steps, functions = _steps(
         graph.name, list(zip(names, layers, kernels, orders, scratch, strict=True)), slots, roots
     )
-    top = max([placement.size, *(s.end for s in scratch if s is not None)])
     return Plan(
         graph=graph,
         core=core,
         steps=steps,
         functions=functions,
         slots={name: slots[root] for name, root in roots.items()},
-        arena=placement.size,
-        size=-(-top // ALIGNMENT) * ALIGNMENT,
-        bound=placement.bound,
+        arena=memory.arena,
+        size=memory.size,
+        bound=memory.bound,
+        size_bound=memory.size_bound,
     )
 
 
@@ -301,24 +306,6 @@ def _order(step_overlaps: list[Overlap], slots: Mapping[str, Slot]) -> Order:
         if ascending is None or dying.offset - born.offset < ascending:
             return "descending"
     return "ascending"
-
-
-def _place_scratch(
-    layers: list[Layer], kernels: list[Kernel], slots: tuple[Slot, ...]
-) -> list[Slot | None]:
-    """Scratch of each step: the lowest gap between the tensors that live at it."""
-    placed: list[Slot | None] = []
-    for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
-        size = kernel.scratch(layer)
-        if size == 0:
-            placed.append(None)
-            continue
-        offset = 0
-        for slot in sorted(slots, key=lambda s: s.offset):
-            if slot.first <= index <= slot.last and offset + size > slot.offset:
-                offset = max(offset, -(-slot.end // ALIGNMENT) * ALIGNMENT)
-        placed.append(Slot(f"scratch{index}", offset, size, index, index))
-    return placed
 
 
 Row = tuple[str, Layer, Kernel, Order, Slot | None]
