@@ -15,6 +15,7 @@ from codegen.ir import Graph
 from codegen.kernel import Footprint, Instance, Kernel, Layer, Order
 from codegen.memory import lay_out
 from codegen.ops import KERNELS
+from codegen.order import reordered
 from targets.errors import UnsupportedModel, UsageError
 from targets.target import Core
 
@@ -133,7 +134,7 @@ def make(
     objective: Objective = "balanced",
     overrides: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan of a quantized graph for a core.
+    """The plan of a quantized graph for a core, in another order of operators if that needs less SRAM.
 
     Args:
         graph: a quantized graph.
@@ -141,6 +142,18 @@ def make(
         objective: what to save where variants differ.
         overrides: kernel variant by layer name, from a recipe.
     """
+    given = _make(graph, core, objective, overrides)
+    other = reordered(graph)
+    if other is graph:
+        return given
+    moved = _make(other, core, objective, overrides)
+    return moved if moved.size < given.size else given
+
+
+def _make(
+    graph: Graph, core: Core, objective: Objective, overrides: Mapping[str, str] | None
+) -> Plan:
+    """The plan of a graph as it stands."""
     roots = _aliases(graph)
     layers = [
         Layer(node, tuple(graph.tensors[i] for i in node.inputs), graph.tensors[node.output], core)
