@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from codegen.quant import calibrate, quantize
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
 from targets.target import load as load_target
-from thumbnet import project
+from thumbnet import memory_map, project
 from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -257,7 +257,7 @@ def describe(
         "inputs": [_port(planned, port) for port in planned.graph.inputs],
         "outputs": [_port(planned, port) for port in planned.graph.outputs],
         "layers": [_layer(planned, step) for step in planned.steps],
-        "memory_map": list(_memory_map(planned)),
+        "memory_map": memory_map.entries(planned),
         "files": digests,
         "build_id": build_id,
     }
@@ -278,6 +278,7 @@ def _port(planned: plan.Plan, port: Any) -> dict[str, Any]:
         "size": tensor.size,
         "scale": tensor.quant.scale,
         "zero_point": tensor.quant.zero_point,
+        "area": memory_map.area_of(planned, port.tensor),
     }
 
 
@@ -294,21 +295,8 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         "weight_bytes": step.weight_bytes,
         "constant_bytes": step.constant_bytes,
         "output": step.layer.output.name,
+        **memory_map.accesses(planned, step),
         "output_offset": step.output.offset,
         "output_shape": list(step.layer.output.shape),
         "nodes": list(step.layer.node.sources),
     }
-
-
-def _memory_map(planned: plan.Plan) -> Iterator[dict[str, Any]]:
-    """Every place in the arena over time: offset, size, first and last step."""
-    slots = {slot.name: slot for slot in planned.slots.values()}
-    scratch = [step.scratch for step in planned.steps if step.scratch]
-    for slot in (*slots.values(), *scratch):
-        yield {
-            "name": slot.name,
-            "offset": slot.offset,
-            "size": slot.size,
-            "first": slot.first,
-            "last": slot.last,
-        }
