@@ -331,15 +331,25 @@ static const struct area *area_of(const struct shadow *s, uint64_t offset, uint3
     return NULL;
 }
 
-/* Whether a byte holds what the step may read there: its inputs, or what it wrote itself. */
+/* Whether a byte holds what the step may read there. Where an input lies, only the input's byte will do,
+ * even if the output lies there too; elsewhere what the step wrote itself. */
 static int holds(const struct shadow *s, uint64_t offset)
 {
     uint64_t found = s->tags[offset];
 
-    for (int i = 0; i < s->count; ++i) {
-        const struct area *area = &s->areas[i];
-        if (offset - area->start < area->size && found == tag(area, offset)) {
-            return 1;
+    for (uint32_t writes = 0; writes < 2; ++writes) {
+        int meant = 0;
+        for (int i = 0; i < s->count; ++i) {
+            const struct area *area = &s->areas[i];
+            if (area->writes == writes && offset - area->start < area->size) {
+                if (found == tag(area, offset)) {
+                    return 1;
+                }
+                meant = 1;
+            }
+        }
+        if (meant) {
+            return 0;
         }
     }
     return 0;

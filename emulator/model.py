@@ -124,7 +124,7 @@ class EmulatedModel:
     def _run_step(self, step: int) -> Measured:
         try:
             if self._shadow:
-                self._shadow.enter(step)
+                self._require(self._shadow.enter(step))
             run = self._machine.measure(f"{self._image.name}_run_step", self._context, step)
             self._check("run_step", run)
             if self._shadow:

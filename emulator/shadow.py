@@ -96,14 +96,16 @@ class Shadow:
         for index in self._arena.inputs:
             self._library.monitor_paint(self._monitor, ctypes.byref(self._made(index)))
 
-    def enter(self, step: int) -> None:
-        """From here on, a step's accesses are checked."""
+    def enter(self, step: int) -> tuple[str, int] | None:
+        """From here on, a step's accesses are checked; what is wrong with its inputs, if anything."""
         chosen = self._arena.steps[step]
         areas = [self._made(i) for i in chosen.reads]
         areas += [self._made(i, writes=True) for i in chosen.writes]
         count = len(areas)
         if not self._library.monitor_set_areas(self._monitor, (_Area * count)(*areas), count):
             raise ThumbnetError(f"step {step} has more than {MAX_AREAS} tensors: use --checks none")
+        wrong = (self._wrong(i, "the step's input lost {expected}: {found}") for i in chosen.reads)
+        return next((found for found in wrong if found), None)
 
     def leave(self, step: int) -> tuple[str, int] | None:
         """The step is over: what is wrong with its output and at which address, if anything."""
