@@ -17,6 +17,7 @@ from codegen import (
     execute,
     graph_file,
     importer,
+    memory_svg,
     pipeline,
     plan,
     prune,
@@ -115,6 +116,7 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(prepared.quantized),
+        "memory.svg": memory_svg.draw(planned).encode(),
         "recipe.toml": recipe.dump(planned, prepared.method).encode(),
     }
     return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
