@@ -154,7 +154,6 @@ def _make(
     graph: Graph, core: Core, objective: Objective, overrides: Mapping[str, str] | None
 ) -> Plan:
     """The plan of a graph as it stands."""
-    roots = _aliases(graph)
     layers = [
         Layer(node, tuple(graph.tensors[i] for i in node.inputs), graph.tensors[node.output], core)
         for node in graph.nodes
@@ -166,12 +165,12 @@ def _make(
         choose(layer, objective, wanted.get(name))
         for layer, name in zip(layers, names, strict=True)
     ]
-    buffers = _lifetimes(graph, layers, roots)
-    overlaps = _overlaps(graph, layers, kernels, buffers, roots)
-    needed = {i: k.scratch(layer) for i, (layer, k) in enumerate(zip(layers, kernels, strict=True))}
-    needed = {index: size for index, size in needed.items() if size}
-    memory = lay_out(Problem(buffers, overlaps, ALIGNMENT), needed)
-    slots = {b.name: Slot(b.name, memory.bases[b.name], b.size, b.first, b.last) for b in buffers}
+    roots, needed = aliases(graph), scratch_sizes(layers, kernels)
+    problem = placement_problem(graph, layers, kernels)
+    memory, overlaps = lay_out(problem, needed), problem.overlaps
+    slots = {
+        b.name: Slot(b.name, memory.bases[b.name], b.size, b.first, b.last) for b in problem.buffers
+    }
     scratch = [
         Slot(f"scratch{i}", memory.scratch[i], needed[i], i, i) if i in needed else None
         for i in range(len(layers))
@@ -193,6 +192,19 @@ def _make(
         bound=memory.bound,
         size_bound=memory.size_bound,
     )
+
+
+def placement_problem(graph: Graph, layers: list[Layer], kernels: list[Kernel]) -> Problem:
+    """The tensors to be placed if these kernels run these layers."""
+    roots = aliases(graph)
+    buffers = _lifetimes(graph, layers, roots)
+    return Problem(buffers, _overlaps(graph, layers, kernels, buffers, roots), ALIGNMENT)
+
+
+def scratch_sizes(layers: list[Layer], kernels: list[Kernel]) -> dict[int, int]:
+    """Bytes of scratch by step, of the steps that need some."""
+    sizes = (kernel.scratch(layer) for layer, kernel in zip(layers, kernels, strict=True))
+    return {index: size for index, size in enumerate(sizes) if size}
 
 
 def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None = None) -> Kernel:
@@ -252,7 +264,7 @@ def _checked_overrides(names: list[str], overrides: Mapping[str, str]) -> Mappin
     return overrides
 
 
-def _aliases(graph: Graph) -> dict[str, str]:
+def aliases(graph: Graph) -> dict[str, str]:
     """Root of every activation: reshaping moves no byte, so its output is its input."""
     roots = {port.tensor: port.tensor for port in graph.inputs}
     for node in graph.nodes:

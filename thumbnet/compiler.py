@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from codegen import (
     __version__,
+    advice,
     check_plan,
     data,
     emit,
@@ -197,10 +198,8 @@ def _check_budget(planned: plan.Plan, target: Target, options: CompileOptions) -
     figures = emit.figures(planned)
     flash = figures["weights"] + figures["constants"]
     cycles = int(sum(s.kernel.cycles(s.layer) for s in planned.steps))
-    peak = max(planned.steps, key=lambda step: step.arena_bytes, default=None)
-    where = f"; the largest step is {peak.layer.label} ({peak.arena_bytes} B)" if peak else ""
     checks = (
-        ("SRAM", planned.size, options.budget.sram, "--sram", "--optimize sram"),
+        ("SRAM", planned.size, options.budget.sram, "--sram", "a smaller model"),
         ("SRAM", planned.size, target.ram.size, f"RAM of {target.name}", "a board with more RAM"),
         ("flash", flash, options.budget.flash, "--flash", "fewer or narrower weights"),
         ("flash", flash, target.flash.size, f"flash of {target.name}", "a board with more flash"),
@@ -208,11 +207,23 @@ def _check_budget(planned: plan.Plan, target: Target, options: CompileOptions) -
     )
     for what, needed, limit, name, remedy in checks:
         if limit is not None and needed > limit:
-            raise DoesNotFit(
-                f"{what}: needs {needed:,}, {name} allows {limit:,}: {needed - limit:,} too many"
-                + (where if what == "SRAM" else ""),
-                hint=f"try {remedy}",
-            )
+            over = f"{needed - limit:,} too many"
+            where, hint = _sram_advice(planned, limit, remedy) if what == "SRAM" else ("", remedy)
+            message = f"{what}: needs {needed:,}, {name} allows {limit:,}: {over}{where}"
+            raise DoesNotFit(message, hint=f"try {hint}")
+
+
+def _sram_advice(planned: plan.Plan, limit: int, otherwise: str) -> tuple[str, str]:
+    """Where the SRAM goes, and what would help: what was planned and found smaller."""
+    peak = advice.peak(planned)
+    if peak is None:
+        return "", otherwise
+    where = f"; the largest step is {peak.layer} ({peak.bytes:,} B)"
+    enough = advice.enough(peak.advice, limit)
+    if enough:
+        return where, "; or ".join(advice.in_words(a) for a in enough[:2])
+    tried = "; ".join(advice.in_words(a) for a in peak.advice[:2])
+    return where, f"{otherwise}" + (f"; not enough alone: {tried}" if tried else "")
 
 
 def describe(
@@ -227,7 +238,7 @@ def describe(
         sha256: of the ONNX file.
         sources: the project's files.
     """
-    figures = emit.figures(planned)
+    figures, peak = emit.figures(planned), advice.peak(planned)
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in sources.items()}
     build_id = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     inputs = sum(planned.graph.tensors[p.tensor].size for p in planned.graph.inputs)
@@ -250,6 +261,8 @@ def describe(
             "input": inputs,
             "scratch": planned.scratch,
             "total_static": figures["arena"],
+            "total_bound": planned.size_bound,
+            "peak": None if peak is None else asdict(peak),
         },
         "flash": {
             "weights": figures["weights"],
