@@ -20,7 +20,10 @@ from thumbnet.options import Objective
 
 OBJECTIVES: tuple[Objective, ...] = ("speed", "balanced", "flash", "sram")
 STEPS = 4  # budgets between the largest and the smallest arena
-HEAD = "| model | choice | SRAM B | bound B | predicted cycles | flash B | Pareto |\n|---|---|---:|---:|---:|---:|---|"
+HEAD = (
+    "| model | choice | SRAM B | bound B | predicted cycles | constants B | Pareto |\n"
+    "|---|---|---:|---:|---:|---:|---|"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,10 @@ def within(graph: Graph, core: Core, budget: int) -> plan.Plan | None:
         if not able:
             return None
         chosen |= dict((advice.enough(able, budget) or able)[0].kernels)
-        made = plan.make(graph, core, "speed", chosen)
+        next_made = plan.make(graph, core, "speed", chosen)
+        if next_made.size >= made.size:
+            return None
+        made = next_made
     return check_plan.check(made)
 
 
@@ -66,13 +72,19 @@ def points(graph: Graph, core: Core) -> Iterator[Point]:
 
 
 def rows(name: str, found: list[Point]) -> Iterator[str]:
+    """Lines of the table; choices that came to the same plan share one."""
+    same: dict[tuple[int, ...], list[Point]] = {}
     for p in sorted(found, key=lambda p: (p.sram, p.cycles)):
+        same.setdefault((p.sram, p.bound, p.cycles, p.flash), []).append(p)
+    for key, group in same.items():
+        sram, cycles = key[0], key[2]
         beaten = any(
-            (q.sram, q.cycles) != (p.sram, p.cycles) and q.sram <= p.sram and q.cycles <= p.cycles
+            (q.sram, q.cycles) != (sram, cycles) and q.sram <= sram and q.cycles <= cycles
             for q in found
         )
-        cells = (p.choice, f"{p.sram:,}", f"{p.bound:,}", f"{p.cycles:,}", f"{p.flash:,}")
-        yield f"| {name} | {' | '.join(cells)} | {'' if beaten else 'yes'} |"
+        choices = ", ".join(p.choice for p in group)
+        cells = " | ".join(f"{figure:,}" for figure in key)
+        yield f"| {name} | {choices} | {cells} | {'' if beaten else 'yes'} |"
 
 
 def main() -> None:
