@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.models import TASKS, Task
+from benchmarks.planning import quantized
 from codegen import check_plan, emit, plan, reference
 from codegen.check_plan import PlanError
 from codegen.ir import Graph
@@ -143,5 +145,16 @@ def test_every_destroyed_byte_of_random_networks_is_found(
     seed: int, target: str, tmp_path: Path
 ) -> None:
     found = verdicts(random_graphs.graph(seed), target, tmp_path, every=1)
+    assert_all_caught(found)
+    assert any(v.bytes for v in found)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_every_destroyed_byte_of_the_reference_models_is_found(
+    task: Task, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THUMBNET_DATA", str(data_dir))
+    found = verdicts(quantized(task), "generic-m4", tmp_path, every=7)
     assert_all_caught(found)
     assert any(v.bytes for v in found)
