@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from targets.errors import ThumbnetError
@@ -104,7 +105,8 @@ class Shadow:
         count = len(areas)
         if not self._library.monitor_set_areas(self._monitor, (_Area * count)(*areas), count):
             raise ThumbnetError(f"step {step} has more than {MAX_AREAS} tensors: use --checks none")
-        wrong = (self._wrong(i, "the step's input lost {expected}: {found}") for i in chosen.reads)
+        wrong = [self._wrong(i, "the step's input lost {expected}: {found}") for i in chosen.reads]
+        wrong += [self._shared(a, b) for a, b in combinations(chosen.writes, 2)]
         return next((found for found in wrong if found), None)
 
     def leave(self, step: int) -> tuple[str, int] | None:
@@ -134,6 +136,14 @@ class Shadow:
             return None
         expected, found = self._tags()
         return text.format(expected=expected, found=found), self._base + at
+
+    def _shared(self, a: int, b: int) -> tuple[str, int] | None:
+        """Two areas that a step writes must be apart: of a store between them none knows which it meant."""
+        one, other = self._arena.areas[a], self._arena.areas[b]
+        start = max(one.offset, other.offset)
+        if start >= min(one.offset + one.size, other.offset + other.size):
+            return None
+        return f"the step writes {one.name} and {other.name} to the same bytes", self._base + start
 
     def _made(self, index: int, writes: bool = False) -> _Area:
         area = self._arena.areas[index]

@@ -82,6 +82,14 @@ def test_an_output_that_is_lost_is_named(build: Build) -> None:
     assert "the output lost byte 0 of first: it holds byte 0 of y" in found.message
 
 
+def test_scratch_on_the_output_is_named(build: Build) -> None:
+    areas = (*AREAS, Area("scratch", 44, 8))
+    clash = replace(MAP, areas=areas, steps=(StepAreas((0,), (1, 4), 1), STEPS[1]))
+    found = fault(build, clash)
+    assert "the step writes sums and scratch to the same bytes" in found.message
+    assert "app_arena + 44" in found.message
+
+
 def test_rings_may_be_read_where_they_were_written(build: Build) -> None:
     """Both steps as one, as fused layers run: sums is a ring, written and read within a step."""
     ring = (StepAreas((0,), (1,), 1), StepAreas((), (2, 1), 2))
