@@ -2,19 +2,28 @@
 
 The problem: one base per buffer; two buffers that live at a common step must be disjoint, unless one
 dies in the step that writes the other and the kernel's footprint allows the second to run over the
-first (`Overlap`). The arena's size is to be minimal. Corner-point depth-first search: in a tightest
-packing every buffer touches the floor, the ceiling or another buffer, so only such bases are tried.
-A placement whose size equals its bound (codegen.arena_bound) is proved optimal.
+first (`Overlap`). The arena's size is to be minimal.
+
+For a capacity, two searches look for a placement: bottom up (codegen.arena_search), then by corner
+points (codegen.arena_corners). The first capacity is a lower bound (codegen.arena_bound): a placement
+whose size equals its bound is proved optimal. Work is limited by counting, never by a clock: every
+machine makes the same plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from codegen.arena_bound import proved_bound, step_bound
+from codegen.arena_corners import corners
+from codegen.arena_search import Bench, Search
 
-NODE_LIMIT = 5_000
+LEAST_NODES = 200  # a search may place so many buffers, or twice as many as there are
+THOROUGH = 10  # times as many for the last attempt at the bound
+WORK = 400_000  # nodes times buffers of one search: what a node costs grows with the problem
+MAX_BENCH = 1_000  # buffers; beyond it only corner points are tried
+EXACT = 100  # buffers; beyond it the descent ends within 1/256 of the bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,110 +71,62 @@ class Placement:
 
 def place(problem: Problem) -> Placement:
     """The smallest placement found; optimal for sure when its size equals its bound."""
-    low = bound = step_bound(problem)
-    best = _fit(problem, low)
+    solver = _Solver(problem)
+    bound = step_bound(problem)
+    best = solver.fit(bound)
     if best is None:
-        best = _fit(problem, sum(_aligned(b.size, problem.alignment) for b in problem.buffers))
-        best = best or _stacked(problem)
-    high = _top(problem, best)
-    while high - low > problem.alignment:
-        middle = (low + high) // 2
-        found = _fit(problem, middle)
-        if found is None:
-            low = middle
-        else:
-            best, high = found, _top(problem, found)
-    return Placement(best, high, proved_bound(problem, min(bound, high), high))
+        best = corners(problem, _total(problem), LEAST_NODES) or _stacked(problem)
+        bound = proved_bound(problem, bound, _top(problem, best))
+        best = solver.fit(bound, THOROUGH) or solver.descend(best, bound)
+    return Placement(best, _top(problem, best), bound)
 
 
-@dataclass(slots=True)
-class _Search:
-    problem: Problem
-    capacity: int
-    order: list[Buffer]
-    related: Mapping[tuple[str, str], Overlap]
-    nodes: int = 0
-    bases: dict[str, int] = field(default_factory=dict)
-    placed: list[Buffer] = field(default_factory=list)
+class _Solver:
+    """The searches for one problem."""
 
-    def run(self) -> bool:
-        """Places all of `order`; False when nothing fits or the limit of tried bases is reached."""
-        choices = [self.candidates(self.order[0])] if self.order else []
-        while choices:
-            if not choices[-1]:
-                choices.pop()
-                if self.placed:
-                    del self.bases[self.placed.pop().name]
-                continue
-            self.nodes += 1
-            if self.nodes > NODE_LIMIT:
-                return False
-            buffer = self.order[len(self.placed)]
-            self.bases[buffer.name] = choices[-1].pop()
-            self.placed.append(buffer)
-            if len(self.placed) == len(self.order):
-                return True
-            choices.append(self.candidates(self.order[len(self.placed)]))
-        return not self.order
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.bench = Bench(problem) if len(problem.buffers) <= MAX_BENCH else None
+        self.preferences = self.bench.preferences() if self.bench else ()
 
-    def candidates(self, buffer: Buffer) -> list[int]:
-        """Bases worth trying, lowest last: those that touch something and break no rule."""
-        step = self.problem.alignment
-        neighbours = [q for q in self.placed if q.first <= buffer.last and buffer.first <= q.last]
-        tried = {0, (self.capacity - buffer.size) // step * step}
-        for q in neighbours:
-            tried.update(self.touching(buffer, q))
-        kept = (
-            base
-            for base in tried
-            if 0 <= base <= self.capacity - buffer.size
-            and all(self.legal(buffer, base, q) for q in neighbours)
-        )
-        return sorted(kept, reverse=True)
+    def fit(
+        self, capacity: int, effort: int = 1, attempts: int | None = None
+    ) -> dict[str, int] | None:
+        """Bases within a capacity; None when none was found.
 
-    def touching(self, buffer: Buffer, q: Buffer) -> Iterator[int]:
-        step, at = self.problem.alignment, self.bases[q.name]
-        yield _aligned(at + q.size, step)
-        yield (at - buffer.size) // step * step
-        relation = self.related.get((buffer.name, q.name))
-        if relation is None:
-            return
-        # Distances are from dying to born; the sign says which of the two is being placed.
-        sign = 1 if relation.dying == buffer.name else -1
-        if relation.ascending is not None:
-            exact = at + sign * relation.ascending
-            yield _aligned(exact, step) if sign > 0 else exact // step * step
-        if relation.descending is not None:
-            exact = at - sign * relation.descending
-            yield exact // step * step if sign > 0 else _aligned(exact, step)
+        Args:
+            capacity: bytes.
+            effort: how many times the usual number of nodes.
+            attempts: how many orders of preference to try; None = all.
+        """
+        count = max(len(self.problem.buffers), 1)
+        usual = max(LEAST_NODES, 2 * count)
+        limit = max(usual, min(usual * effort, WORK // count))
+        for preference in self.preferences[:attempts]:
+            assert self.bench is not None
+            search = Search(self.bench, capacity, preference, limit)
+            if search.run() == "found":
+                return search.named()
+        if self.bench and not self.problem.overlaps:
+            return None  # corner points add nothing where buffers are disjoint
+        return corners(self.problem, capacity, limit)
 
-    def legal(self, buffer: Buffer, base: int, q: Buffer) -> bool:
-        at = self.bases[q.name]
-        if base + buffer.size <= at or at + q.size <= base:
-            return True
-        relation = self.related.get((buffer.name, q.name))
-        if relation is None:
-            return False
-        dying, born = (base, at) if relation.dying == buffer.name else (at, base)
-        if relation.ascending is not None and dying - born >= relation.ascending:
-            return True
-        return relation.descending is not None and born - dying >= relation.descending
+    def descend(self, best: dict[str, int], bound: int) -> dict[str, int]:
+        """The best placement that halving the interval between bound and best finds."""
+        low, high = bound, _top(self.problem, best)
+        enough = 1 if len(self.problem.buffers) <= EXACT else max(1, bound // 256)
+        while high - low > enough:
+            middle = (low + high) // 2
+            found = self.fit(middle, attempts=2)
+            if found is None:
+                low = middle
+            else:
+                best, high = found, _top(self.problem, found)
+        return best
 
 
-def _fit(problem: Problem, capacity: int) -> dict[str, int] | None:
-    """Bases within `capacity`, trying a few orders of placement; None when none was found."""
-    orders = (
-        sorted(problem.buffers, key=lambda b: (b.first, -b.size, b.name)),
-        sorted(problem.buffers, key=lambda b: (-b.size, b.first, b.name)),
-        sorted(problem.buffers, key=lambda b: (b.first - b.last, -b.size, b.name)),
-    )
-    related = {(o.dying, o.born): o for o in problem.overlaps}
-    related |= {(o.born, o.dying): o for o in problem.overlaps}
-    for order in orders:
-        search = _Search(problem, capacity, order, related)
-        if search.run():
-            return search.bases
-    return None
+def _total(problem: Problem) -> int:
+    return sum(_aligned(b.size, problem.alignment) for b in problem.buffers)
 
 
 def _stacked(problem: Problem) -> dict[str, int]:

@@ -102,23 +102,32 @@ def step_bound(problem: Problem) -> int:
 
 
 def _live_bytes(problem: Problem, relations: Mapping[str, Sequence[Overlap]], step: int) -> int:
+    """Bytes that a step needs, in whole units of the alignment but for the end of the topmost buffer."""
+    unit = problem.alignment
     live: dict[str, Buffer] = {b.name: b for b in problem.buffers if b.first <= step <= b.last}
-    total = sum(b.size for b in live.values())
-    for born in (b for b in live.values() if b.first == step):
-        pairs = [o for o in relations.get(born.name, ()) if o.dying in live]
+    sizes = {name: _up(b.size, unit) for name, b in live.items()}
+    total = sum(sizes.values())
+    for born in (name for name, b in live.items() if b.first == step):
+        pairs = [o for o in relations.get(born, ()) if o.dying in live]
         if len(pairs) == 1:
-            dying = live[pairs[0].dying]
-            total -= dying.size + born.size - _pair_bytes(dying.size, born.size, pairs[0])
+            dying = pairs[0].dying
+            total -= (
+                sizes[dying] + sizes[born] - _pair_bytes(sizes[dying], sizes[born], pairs[0], unit)
+            )
         elif pairs:
-            total -= min(born.size, sum(live[o.dying].size for o in pairs))
-    return total
+            total -= min(sizes[born], sum(sizes[o.dying] for o in pairs))
+    return total - max((sizes[name] - b.size for name, b in live.items()), default=0)
 
 
-def _pair_bytes(dying: int, born: int, overlap: Overlap) -> int:
-    """Bytes of two overlapping buffers alone."""
+def _pair_bytes(dying: int, born: int, overlap: Overlap, unit: int) -> int:
+    """Bytes of two overlapping buffers alone; as their bases are, so are the distances rounded."""
     best = dying + born
     if overlap.ascending is not None:
-        best = min(best, max(dying + max(overlap.ascending, 0), born))
+        best = min(best, max(dying + _up(max(overlap.ascending, 0), unit), born))
     if overlap.descending is not None:
-        best = min(best, max(born + max(overlap.descending, 0), dying))
+        best = min(best, max(born + _up(max(overlap.descending, 0), unit), dying))
     return best
+
+
+def _up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit

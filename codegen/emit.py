@@ -45,6 +45,10 @@ class Project:
     host_sources: tuple[str, ...]
 
 
+def _is_markup(template: str | None) -> bool:
+    return template is not None and template.endswith(".svg.j2")
+
+
 @cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -53,7 +57,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # C, not HTML; text from models passes codegen.names
+        autoescape=_is_markup,  # C is not; text from models passes codegen.names
     )
     environment.globals["version"] = __version__
     return environment

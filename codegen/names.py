@@ -1,6 +1,7 @@
 """Text from models, made harmless: identifiers and comments of the generated C.
 
-No byte of a model's strings reaches C but through these two functions.
+No byte of a model's strings reaches C but through the first two functions; `printable` is for text that is
+escaped afterwards, or shown on a terminal.
 """
 
 from __future__ import annotations
@@ -41,3 +42,9 @@ def comment(text: str) -> str:
     shown = text if len(text) <= MAX_LENGTH else text[:MAX_LENGTH] + "..."
     quoted = json.dumps(shown, ensure_ascii=True)
     return re.sub(r"[*\\?]", "", quoted).replace("//", "/")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters and lone surrogates, at most 64 characters and an ellipsis."""
+    shown = text if len(text) <= MAX_LENGTH else text[:MAX_LENGTH] + "..."
+    return "".join(c if c.isprintable() else "?" for c in shown)

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from codegen.arena import Buffer, Overlap, Problem, place
+from codegen.arena import Buffer, Overlap, Problem
 from codegen.ir import Graph
 from codegen.kernel import Footprint, Instance, Kernel, Layer, Order
+from codegen.memory import lay_out
 from codegen.ops import KERNELS
+from codegen.order import reordered
 from targets.errors import UnsupportedModel, UsageError
 from targets.target import Core
 
@@ -98,9 +100,10 @@ class Plan:
 
     Attributes:
         slots: place of every tensor that has one; aliases (reshaped tensors) share their root's slot.
-        arena: bytes up to the end of the highest tensor.
+        arena: bytes that the tensors alone need.
         size: bytes of the arena with scratch: what the caller provides.
         bound: bytes that no placement of the tensors can go below.
+        size_bound: bytes that no placement of tensors and scratch can go below.
     """
 
     graph: Graph
@@ -111,6 +114,7 @@ class Plan:
     arena: int
     size: int
     bound: int
+    size_bound: int
 
     @property
     def scratch(self) -> int:
@@ -130,7 +134,7 @@ def make(
     objective: Objective = "balanced",
     overrides: Mapping[str, str] | None = None,
 ) -> Plan:
-    """The plan of a quantized graph for a core.
+    """The plan of a quantized graph for a core, in another order of operators if that needs less SRAM.
 
     Args:
         graph: a quantized graph.
@@ -138,7 +142,18 @@ def make(
         objective: what to save where variants differ.
         overrides: kernel variant by layer name, from a recipe.
     """
-    roots = _aliases(graph)
+    given = _make(graph, core, objective, overrides)
+    other = reordered(graph)
+    if other is graph:
+        return given
+    moved = _make(other, core, objective, overrides)
+    return moved if moved.size < given.size else given
+
+
+def _make(
+    graph: Graph, core: Core, objective: Objective, overrides: Mapping[str, str] | None
+) -> Plan:
+    """The plan of a graph as it stands."""
     layers = [
         Layer(node, tuple(graph.tensors[i] for i in node.inputs), graph.tensors[node.output], core)
         for node in graph.nodes
@@ -150,31 +165,46 @@ def make(
         choose(layer, objective, wanted.get(name))
         for layer, name in zip(layers, names, strict=True)
     ]
-    buffers = _lifetimes(graph, layers, roots)
-    overlaps = _overlaps(graph, layers, kernels, buffers, roots)
-    problem = Problem(buffers, overlaps, ALIGNMENT)
-    placement = place(problem)
+    roots, needed = aliases(graph), scratch_sizes(layers, kernels)
+    problem = placement_problem(graph, layers, kernels)
+    memory, overlaps = lay_out(problem, needed), problem.overlaps
     slots = {
-        b.name: Slot(b.name, placement.bases[b.name], b.size, b.first, b.last) for b in buffers
+        b.name: Slot(b.name, memory.bases[b.name], b.size, b.first, b.last) for b in problem.buffers
     }
-    scratch = _place_scratch(layers, kernels, tuple(slots.values()))
+    scratch = [
+        Slot(f"scratch{i}", memory.scratch[i], needed[i], i, i) if i in needed else None
+        for i in range(len(layers))
+    ]
     orders = [
         _order([o for o in overlaps if o.born == layer.output.name], slots) for layer in layers
     ]
     steps, functions = _steps(
         graph.name, list(zip(names, layers, kernels, orders, scratch, strict=True)), slots, roots
     )
-    top = max([placement.size, *(s.end for s in scratch if s is not None)])
     return Plan(
         graph=graph,
         core=core,
         steps=steps,
         functions=functions,
         slots={name: slots[root] for name, root in roots.items()},
-        arena=placement.size,
-        size=-(-top // ALIGNMENT) * ALIGNMENT,
-        bound=placement.bound,
+        arena=memory.arena,
+        size=memory.size,
+        bound=memory.bound,
+        size_bound=memory.size_bound,
     )
+
+
+def placement_problem(graph: Graph, layers: list[Layer], kernels: list[Kernel]) -> Problem:
+    """The tensors to be placed if these kernels run these layers."""
+    roots = aliases(graph)
+    buffers = _lifetimes(graph, layers, roots)
+    return Problem(buffers, _overlaps(graph, layers, kernels, buffers, roots), ALIGNMENT)
+
+
+def scratch_sizes(layers: list[Layer], kernels: list[Kernel]) -> dict[int, int]:
+    """Bytes of scratch by step, of the steps that need some."""
+    sizes = (kernel.scratch(layer) for layer, kernel in zip(layers, kernels, strict=True))
+    return {index: size for index, size in enumerate(sizes) if size}
 
 
 def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None = None) -> Kernel:
@@ -234,7 +264,7 @@ def _checked_overrides(names: list[str], overrides: Mapping[str, str]) -> Mappin
     return overrides
 
 
-def _aliases(graph: Graph) -> dict[str, str]:
+def aliases(graph: Graph) -> dict[str, str]:
     """Root of every activation: reshaping moves no byte, so its output is its input."""
     roots = {port.tensor: port.tensor for port in graph.inputs}
     for node in graph.nodes:
@@ -301,24 +331,6 @@ def _order(step_overlaps: list[Overlap], slots: Mapping[str, Slot]) -> Order:
         if ascending is None or dying.offset - born.offset < ascending:
             return "descending"
     return "ascending"
-
-
-def _place_scratch(
-    layers: list[Layer], kernels: list[Kernel], slots: tuple[Slot, ...]
-) -> list[Slot | None]:
-    """Scratch of each step: the lowest gap between the tensors that live at it."""
-    placed: list[Slot | None] = []
-    for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
-        size = kernel.scratch(layer)
-        if size == 0:
-            placed.append(None)
-            continue
-        offset = 0
-        for slot in sorted(slots, key=lambda s: s.offset):
-            if slot.first <= index <= slot.last and offset + size > slot.offset:
-                offset = max(offset, -(-slot.end // ALIGNMENT) * ALIGNMENT)
-        placed.append(Slot(f"scratch{index}", offset, size, index, index))
-    return placed
 
 
 Row = tuple[str, Layer, Kernel, Order, Slot | None]

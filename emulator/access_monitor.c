@@ -6,7 +6,7 @@
 
 enum { READ = 16, WRITE = 17 }; /* uc_mem_type */
 enum { DEFINED = 1, ALLOWED = 2 }; /* of a byte of RAM */
-enum { REGIONS = 8, NEAR = 512, IT_STATE = 0x0600FC00 };
+enum { REGIONS = 8, NEAR = 512, AREAS = 64, IT_STATE = 0x0600FC00 };
 
 /* monitor.py names them by these numbers. */
 enum violation {
@@ -17,7 +17,9 @@ enum violation {
     UNALIGNED_ACCESS,
     DIVISION_BY_ZERO,
     STACK_OVERFLOW,
-    OUT_OF_MEMORY
+    OUT_OF_MEMORY,
+    WRONG_BYTE,
+    STRAY_WRITE
 };
 
 typedef int (*reg_read_t)(void *engine, int id, void *value);
@@ -61,6 +63,25 @@ struct flash {
     uint32_t line;
 };
 
+/* A part of the arena that the step may access: what lies there. */
+struct area {
+    uint64_t start; /* offset in the arena */
+    uint64_t size;
+    uint32_t number; /* who it is; 0 is nobody */
+    uint32_t writes; /* the step writes it, and may read what it wrote; else it reads it */
+};
+
+/* What every byte of the arena holds: number of an area << 32 | byte of it; 0: nothing. */
+struct shadow {
+    uint64_t base;
+    uint64_t size;
+    uint64_t *tags;
+    struct area areas[AREAS]; /* of the step */
+    int count;                /* 0: no step runs, nothing is checked */
+    uint64_t expected;        /* of a violation */
+    uint64_t found;
+};
+
 struct monitor {
     void *engine;
     reg_read_t reg_read;
@@ -75,6 +96,7 @@ struct monitor {
     uint64_t stack_limit;
     struct ram ram[REGIONS];
     int regions;
+    struct shadow shadow;
     struct flash flash;
     struct cache fetch;
     struct cache data;
@@ -292,6 +314,71 @@ static void check_ram(struct monitor *m, struct ram *ram, int type, uint64_t add
     }
 }
 
+static uint64_t tag(const struct area *area, uint64_t offset)
+{
+    return (uint64_t)area->number << 32 | (offset - area->start);
+}
+
+/* The area that an access of a byte is meant for; NULL: none. */
+static const struct area *area_of(const struct shadow *s, uint64_t offset, uint32_t writes)
+{
+    for (int i = 0; i < s->count; ++i) {
+        const struct area *area = &s->areas[i];
+        if (area->writes == writes && offset - area->start < area->size) {
+            return area;
+        }
+    }
+    return NULL;
+}
+
+/* Whether a byte holds what the step may read there. Where an input lies, only the input's byte will do,
+ * even if the output lies there too; elsewhere what the step wrote itself. */
+static int holds(const struct shadow *s, uint64_t offset)
+{
+    uint64_t found = s->tags[offset];
+
+    for (uint32_t writes = 0; writes < 2; ++writes) {
+        int meant = 0;
+        for (int i = 0; i < s->count; ++i) {
+            const struct area *area = &s->areas[i];
+            if (area->writes == writes && offset - area->start < area->size) {
+                if (found == tag(area, offset)) {
+                    return 1;
+                }
+                meant = 1;
+            }
+        }
+        if (meant) {
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static void check_shadow(struct monitor *m, int type, uint64_t address, uint64_t size)
+{
+    struct shadow *s = &m->shadow;
+
+    if (s->count == 0 || address - s->base >= s->size) {
+        return;
+    }
+    for (uint64_t at = address - s->base; size != 0 && at < s->size; ++at, --size) {
+        const struct area *area = area_of(s, at, type == WRITE);
+        if (type == WRITE ? area != NULL : holds(s, at)) {
+            if (type == WRITE) {
+                s->tags[at] = tag(area, at);
+            }
+        } else if (m->violation == NONE) {
+            if (area == NULL) {
+                area = area_of(s, at, type != WRITE);
+            }
+            s->expected = area == NULL ? 0 : tag(area, at);
+            s->found = s->tags[at];
+            violate(m, type == WRITE ? STRAY_WRITE : WRONG_BYTE, s->base + at, 1);
+        }
+    }
+}
+
 /* Unaligned words and halfwords are for single loads and stores only, and for those not on every core. */
 static int may_be_unaligned(struct monitor *m)
 {
@@ -343,6 +430,7 @@ void monitor_access(void *uc, int type, uint64_t address, int size, int64_t valu
     ram = ram_of(m, address);
     if (ram != NULL) {
         check_ram(m, ram, type, address, (uint64_t)size);
+        check_shadow(m, type, address, (uint64_t)size);
     } else if (type == READ && in_flash(m, address)) {
         read_flash(m, address);
     }
@@ -416,6 +504,7 @@ void monitor_free(struct monitor *m)
         }
         cache_free(&m->fetch);
         cache_free(&m->data);
+        free(m->shadow.tags);
         free(m->table);
         free(m);
     }
@@ -493,6 +582,56 @@ void monitor_mark(struct monitor *m, uint64_t address, uint64_t size, int set, i
     for (uint64_t at = address - ram->base; size != 0 && at < ram->size; ++at, --size) {
         ram->state[at] = (uint8_t)((ram->state[at] | set) & ~clear);
     }
+}
+
+/* An arena whose bytes are to carry tags from here on; all of them hold nothing. */
+int monitor_set_shadow(struct monitor *m, uint64_t base, uint64_t size)
+{
+    free(m->shadow.tags);
+    m->shadow.tags = calloc((size_t)size, sizeof *m->shadow.tags);
+    m->shadow.base = base;
+    m->shadow.size = m->shadow.tags == NULL ? 0 : size;
+    m->shadow.count = 0;
+    return m->shadow.tags != NULL; /* calloc: all of them are 0 */
+}
+
+/* What a step may access; none: no step runs. */
+int monitor_set_areas(struct monitor *m, const struct area *areas, int count)
+{
+    if (count > AREAS) {
+        return 0;
+    }
+    memcpy(m->shadow.areas, areas, (size_t)count * sizeof *areas);
+    m->shadow.count = count;
+    return 1;
+}
+
+/* Bytes of the arena hold an area as a whole. */
+void monitor_paint(struct monitor *m, const struct area *area)
+{
+    for (uint64_t at = area->start; at - area->start < area->size && at < m->shadow.size; ++at) {
+        m->shadow.tags[at] = tag(area, at);
+    }
+}
+
+/* Offset of the first byte that does not hold its part of an area; the arena's size: all do. */
+uint64_t monitor_first_wrong(struct monitor *m, const struct area *area)
+{
+    for (uint64_t at = area->start; at - area->start < area->size && at < m->shadow.size; ++at) {
+        if (m->shadow.tags[at] != tag(area, at)) {
+            m->shadow.expected = tag(area, at);
+            m->shadow.found = m->shadow.tags[at];
+            return at;
+        }
+    }
+    return m->shadow.size;
+}
+
+/* What the byte of a violation, or of monitor_first_wrong, was to hold, and what it held. */
+void monitor_tags(const struct monitor *m, uint64_t *to)
+{
+    to[0] = m->shadow.expected;
+    to[1] = m->shadow.found;
 }
 
 size_t monitor_used(const struct monitor *m)

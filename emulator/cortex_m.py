@@ -18,6 +18,7 @@ from emulator.exceptions import uses_floats
 from emulator.fault import Fault
 from emulator.memory import GATE
 from emulator.monitor import Events, Monitor
+from emulator.shadow import ArenaMap, Shadow
 from emulator.stack import StackGauge
 from emulator.timing.instruction import Instruction, decode
 from targets.errors import UsageError
@@ -203,6 +204,10 @@ class CortexM:
         named = (o for o in self._image.objects if o.name in variables)
         for variable in (*own, *named):
             self._monitor.allow(variable.address, variable.size)
+
+    def shadow(self, base: int, arena: ArenaMap) -> Shadow | None:
+        """Tags on every byte of an arena; None when the run is not watched."""
+        return self._monitor.shadow(base, arena) if self._monitor else None
 
     def fault(self, reason: str, address: int | None = None, symbol: str = "") -> Fault:
         """A Fault with this reason, where the machine stands; after a wild jump, where it began."""

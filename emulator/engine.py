@@ -6,6 +6,7 @@ from typing import Protocol
 
 from emulator.cortex_m import Measured
 from emulator.fault import Fault
+from emulator.shadow import ArenaMap, Shadow
 
 
 class Engine(Protocol):
@@ -50,6 +51,9 @@ class Engine(Protocol):
 
     def confine(self, *variables: str) -> None:
         """From here on, RAM is the stack and these variables; engines that can, refuse all other."""
+
+    def shadow(self, base: int, arena: ArenaMap) -> Shadow | None:
+        """Tags on every byte of an arena; None where accesses are not watched."""
 
     def fault(self, reason: str, address: int | None = None, symbol: str = "") -> Fault:
         """A Fault with this reason, where the machine stands."""

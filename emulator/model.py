@@ -12,6 +12,7 @@ from emulator.engine import Engine
 from emulator.fault import Fault
 from emulator.memory import POISON
 from emulator.monitor import Events
+from emulator.shadow import ArenaMap, Shadow
 from emulator.timing.price import pricing
 from targets.errors import UsageError
 from targets.machine import Inference, ModelImage, StepCount
@@ -28,7 +29,13 @@ class EmulatedInference(Inference):
 class EmulatedModel:
     """The emulator's `Machine`. The image must hold what templates/board/main.c.j2 makes."""
 
-    def __init__(self, machine: Engine, image: ModelImage, cycles_model: str = "m4-simple") -> None:
+    def __init__(
+        self,
+        machine: Engine,
+        image: ModelImage,
+        cycles_model: str = "m4-simple",
+        arena: ArenaMap | None = None,
+    ) -> None:
         """Takes over a machine that has not been booted.
 
         Args:
@@ -36,10 +43,13 @@ class EmulatedModel:
                 call, which is faster, and the inferences have no steps.
             image: what the host knows of the model.
             cycles_model: how to price steps.
+            arena: what each step is meant to access; a machine that watches then checks every byte.
         """
         self._machine = machine
         self._image = image
         self._pricing = pricing(cycles_model)
+        self._map = arena
+        self._shadow: Shadow | None = None
         self._context = 0
         self._arena = 0
 
@@ -88,6 +98,8 @@ class EmulatedModel:
         self._context = self._machine.address("app_ctx")
         self._arena = self._machine.address("app_arena")
         self._machine.confine("app_ctx", "app_arena")
+        if self._map is not None:
+            self._shadow = self._machine.shadow(self._arena, self._map)
 
     def _load(self, inputs: tuple[bytes, ...]) -> None:
         sizes = tuple(len(data) for data in inputs)
@@ -96,21 +108,34 @@ class EmulatedModel:
         self._machine.poison(self._arena, self._image.arena_size)
         for i, data in enumerate(inputs):
             self._machine.write(self._call("input", i), data)
+        if self._shadow:
+            self._shadow.begin()
 
     def _run(self) -> list[Measured]:
-        if not self._machine.counts:
+        if not self._machine.counts and not self._shadow:
             run = self._machine.measure(f"{self._image.name}_run", self._context)
             self._check("run", run)
             return [run]
-        runs = []
-        for step in range(self._image.steps):
-            try:
-                run = self._machine.measure(f"{self._image.name}_run_step", self._context, step)
-                self._check("run_step", run)
-            except Fault as fault:
-                raise fault.in_step(step) from fault
-            runs.append(run)
+        runs = [self._run_step(step) for step in range(self._image.steps)]
+        if self._shadow:
+            self._require(self._shadow.end())
         return runs
+
+    def _run_step(self, step: int) -> Measured:
+        try:
+            if self._shadow:
+                self._require(self._shadow.enter(step))
+            run = self._machine.measure(f"{self._image.name}_run_step", self._context, step)
+            self._check("run_step", run)
+            if self._shadow:
+                self._require(self._shadow.leave(step))
+        except Fault as fault:
+            raise fault.in_step(step) from fault
+        return run
+
+    def _require(self, wrong: tuple[str, int] | None) -> None:
+        if wrong:
+            raise self._machine.fault(*wrong)
 
     def _check(self, function: str, run: Measured) -> None:
         if run.result:

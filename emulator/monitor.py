@@ -15,6 +15,7 @@ from unicorn import UC_HOOK_BLOCK, UC_HOOK_CODE, UC_HOOK_MEM_READ, UC_HOOK_MEM_W
 from emulator import native
 from emulator.elf import Image
 from emulator.memory import RED_ZONE, stack_limit
+from emulator.shadow import ArenaMap, Shadow
 from emulator.timing.instruction import encodings
 from targets.errors import ThumbnetError
 from targets.target import Target
@@ -31,7 +32,10 @@ _REASONS = (
     "division by zero",
     "stack overflow: the stack pointer is below the end of static data",
     "out of memory while watching accesses",
+    "read of another byte than the step's",
+    "write outside of the step's output and scratch",
 )
+_WRONG_BYTE, _STRAY_WRITE = 8, 9
 _WITHOUT_ADDRESS = ("division by zero", "out of memory while watching accesses")
 
 
@@ -106,6 +110,7 @@ class Monitor:
         strict = not target.core.unaligned
         self._monitor = ctypes.c_void_p(library.monitor_new(handle, *calls, ids, strict))
         self._require(bool(self._monitor))
+        self._shadow: Shadow | None = None
         self._watch_flash(target)
         for kind, function in (
             (UC_HOOK_BLOCK, library.monitor_block),
@@ -133,6 +138,11 @@ class Monitor:
         """RAM may not be accessed."""
         self._library.monitor_mark(self._monitor, address, size, 0, _ALLOWED)
 
+    def shadow(self, base: int, arena: ArenaMap) -> Shadow:
+        """Tags on every byte of an arena, from here on."""
+        self._shadow = Shadow(self._library, self._monitor, base, arena)
+        return self._shadow
+
     def take(self) -> Mapping[int, Events]:
         """Events by address of their block since the last call."""
         found = (_Events * self._library.monitor_used(self._monitor))()
@@ -153,6 +163,8 @@ class Monitor:
             return None
         address, size, pc = where
         reason = _REASONS[number]
+        if self._shadow and number in (_WRONG_BYTE, _STRAY_WRITE):
+            return Violation(self._shadow.explain(number == _STRAY_WRITE), address, pc & ~1)
         shown = None if reason in _WITHOUT_ADDRESS else address
         return Violation(reason.format(size=size), shown, pc & ~1)
 

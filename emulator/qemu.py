@@ -18,6 +18,7 @@ from emulator.gdb_remote import Disconnected, GdbRemote, RemoteError
 from emulator.memory import POISON
 from emulator.qemu_counter import QemuCounter
 from emulator.qemu_process import QemuProcess, plugin_option
+from emulator.shadow import ArenaMap, Shadow
 from emulator.stack import StackGauge
 from targets import target as targets
 from targets.errors import ThumbnetError, UsageError
@@ -167,6 +168,10 @@ class QemuMachine:
 
     def confine(self, *variables: str) -> None:
         """QEMU lets the firmware access all RAM."""
+
+    def shadow(self, base: int, arena: ArenaMap) -> Shadow | None:
+        """QEMU watches no accesses."""
+        return None
 
     def fault(self, reason: str, address: int | None = None, symbol: str = "") -> Fault:
         """A Fault with this reason, where the machine stands; after a wild jump, where it began."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from codegen import (
     __version__,
+    advice,
     check_plan,
     data,
     emit,
     execute,
     graph_file,
     importer,
+    memory_svg,
     pipeline,
     plan,
     prune,
@@ -28,7 +30,7 @@ from codegen.quant import calibrate, quantize
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
 from targets.target import load as load_target
-from thumbnet import project
+from thumbnet import memory_map, project
 from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -115,6 +117,7 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(prepared.quantized),
+        "memory.svg": memory_svg.draw(planned).encode(),
         "recipe.toml": recipe.dump(planned, prepared.method).encode(),
     }
     return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
@@ -195,10 +198,8 @@ def _check_budget(planned: plan.Plan, target: Target, options: CompileOptions) -
     figures = emit.figures(planned)
     flash = figures["weights"] + figures["constants"]
     cycles = int(sum(s.kernel.cycles(s.layer) for s in planned.steps))
-    peak = max(planned.steps, key=lambda step: step.arena_bytes, default=None)
-    where = f"; the largest step is {peak.layer.label} ({peak.arena_bytes} B)" if peak else ""
     checks = (
-        ("SRAM", planned.size, options.budget.sram, "--sram", "--optimize sram"),
+        ("SRAM", planned.size, options.budget.sram, "--sram", "a smaller model"),
         ("SRAM", planned.size, target.ram.size, f"RAM of {target.name}", "a board with more RAM"),
         ("flash", flash, options.budget.flash, "--flash", "fewer or narrower weights"),
         ("flash", flash, target.flash.size, f"flash of {target.name}", "a board with more flash"),
@@ -206,11 +207,23 @@ def _check_budget(planned: plan.Plan, target: Target, options: CompileOptions) -
     )
     for what, needed, limit, name, remedy in checks:
         if limit is not None and needed > limit:
-            raise DoesNotFit(
-                f"{what}: needs {needed:,}, {name} allows {limit:,}: {needed - limit:,} too many"
-                + (where if what == "SRAM" else ""),
-                hint=f"try {remedy}",
-            )
+            over = f"{needed - limit:,} too many"
+            where, hint = _sram_advice(planned, limit, remedy) if what == "SRAM" else ("", remedy)
+            message = f"{what}: needs {needed:,}, {name} allows {limit:,}: {over}{where}"
+            raise DoesNotFit(message, hint=f"try {hint}")
+
+
+def _sram_advice(planned: plan.Plan, limit: int, otherwise: str) -> tuple[str, str]:
+    """Where the SRAM goes, and what would help: what was planned and found smaller."""
+    peak = advice.peak(planned)
+    if peak is None:
+        return "", otherwise
+    where = f"; the largest step is {peak.layer} ({peak.bytes:,} B)"
+    enough = advice.enough(peak.advice, limit)
+    if enough:
+        return where, "; or ".join(advice.in_words(a) for a in enough[:2])
+    tried = "; ".join(advice.in_words(a) for a in peak.advice[:2])
+    return where, f"{otherwise}" + (f"; not enough alone: {tried}" if tried else "")
 
 
 def describe(
@@ -225,7 +238,7 @@ def describe(
         sha256: of the ONNX file.
         sources: the project's files.
     """
-    figures = emit.figures(planned)
+    figures, peak = emit.figures(planned), advice.peak(planned)
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in sources.items()}
     build_id = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     inputs = sum(planned.graph.tensors[p.tensor].size for p in planned.graph.inputs)
@@ -248,6 +261,8 @@ def describe(
             "input": inputs,
             "scratch": planned.scratch,
             "total_static": figures["arena"],
+            "total_bound": planned.size_bound,
+            "peak": None if peak is None else asdict(peak),
         },
         "flash": {
             "weights": figures["weights"],
@@ -257,7 +272,7 @@ def describe(
         "inputs": [_port(planned, port) for port in planned.graph.inputs],
         "outputs": [_port(planned, port) for port in planned.graph.outputs],
         "layers": [_layer(planned, step) for step in planned.steps],
-        "memory_map": list(_memory_map(planned)),
+        "memory_map": memory_map.entries(planned),
         "files": digests,
         "build_id": build_id,
     }
@@ -278,6 +293,7 @@ def _port(planned: plan.Plan, port: Any) -> dict[str, Any]:
         "size": tensor.size,
         "scale": tensor.quant.scale,
         "zero_point": tensor.quant.zero_point,
+        "area": memory_map.area_of(planned, port.tensor),
     }
 
 
@@ -294,21 +310,8 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         "weight_bytes": step.weight_bytes,
         "constant_bytes": step.constant_bytes,
         "output": step.layer.output.name,
+        **memory_map.accesses(planned, step),
         "output_offset": step.output.offset,
         "output_shape": list(step.layer.output.shape),
         "nodes": list(step.layer.node.sources),
     }
-
-
-def _memory_map(planned: plan.Plan) -> Iterator[dict[str, Any]]:
-    """Every place in the arena over time: offset, size, first and last step."""
-    slots = {slot.name: slot for slot in planned.slots.values()}
-    scratch = [step.scratch for step in planned.steps if step.scratch]
-    for slot in (*slots.values(), *scratch):
-        yield {
-            "name": slot.name,
-            "offset": slot.offset,
-            "size": slot.size,
-            "first": slot.first,
-            "last": slot.last,
-        }

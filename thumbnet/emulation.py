@@ -18,6 +18,7 @@ from emulator.engine import Engine
 from emulator.fault import Fault
 from emulator.model import EmulatedInference, EmulatedModel
 from emulator.qemu import QemuMachine
+from emulator.shadow import ArenaMap
 from targets.machine import ModelImage
 from targets.target import Target
 from thumbnet.options import RunOptions
@@ -38,6 +39,7 @@ class Job:
         layers: names of the model's steps.
         instruction_limit: an inference that takes more never ends.
         options: the engine, what to check, whether to count.
+        arena: what each step is meant to access.
     """
 
     target: Target
@@ -46,6 +48,7 @@ class Job:
     layers: tuple[str, ...]
     instruction_limit: int
     options: RunOptions
+    arena: ArenaMap | None = None
 
     def engine(self, watch: bool = False) -> Engine:
         """A machine that has not been booted."""
@@ -103,7 +106,7 @@ def _infer(
 ) -> list[EmulatedInference]:
     runs = []
     if inputs:
-        with EmulatedModel(job.engine(watch), job.image) as model:
+        with EmulatedModel(job.engine(watch), job.image, arena=job.arena) as model:
             for sample in inputs:
                 runs.append(_infer_one(job, model, sample))
                 advance(1)

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from codegen.advice import Advice, in_words
 from thumbnet.compiler import silent
 
 PIPED_WIDTH = 120  # when the output is no terminal
@@ -196,11 +197,28 @@ def _memory(found: dict[str, Any]) -> None:
         parts.append(f"stack {sram['stack']:,}")
     total = f" = {sram['total']:,} B" if "total" in sram else " B"
     fact("SRAM", " + ".join(parts) + total)
+    _planned(sram)
     parts = [f"weights {flash['weights']:,}", f"constants {flash['constants']:,}"]
     if flash["code"] is not None:
         parts.append(f"code {flash['code']:,}")
     total = f" = {flash['total']:,} B" if "total" in flash else " B"
     fact("Flash", " + ".join(parts) + total)
+
+
+def _planned(sram: dict[str, Any]) -> None:
+    """The proof of the arena, its largest step, and what would lower it."""
+    for what, size, bound in (
+        ("arena", sram["arena"], sram["arena_bound"]),
+        ("with scratch", sram["total_static"], sram["total_bound"]),
+    ):
+        fact("", f"{what} = {size:,}, bound = {bound:,}, gap = {max(0, size - bound):,}")
+    peak = sram["peak"]
+    if peak is None:
+        return
+    names = ", ".join(_plain(name) for name in peak["tensors"][:4])
+    fact("Peak", f"{peak['bytes']:,} B in step {peak['step']} ({_plain(peak['layer'])}): {names}")
+    for found in peak["advice"][:2]:
+        fact("", _plain(in_words(Advice(**found))))
 
 
 def _accuracy(found: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from targets.errors import UsageError
 from targets.machine import ModelImage
 from targets.target import Target
 from targets.target import load as load_target
-from thumbnet import emulation, project, timing
+from thumbnet import emulation, memory_map, project, timing
 from thumbnet.compiler import Progress, silent
 from thumbnet.options import RunOptions
 
@@ -116,7 +116,8 @@ def _job(
     """The emulation of a project; its watchdog leaves portable code some five times what it needs."""
     layers = tuple(layer["name"] for layer in manifest["layers"])
     limit = 10_000_000 + 30 * manifest["macs"] + 1_000 * image.arena_size
-    return emulation.Job(target, built.elf, image, layers, limit, options)
+    arena = memory_map.arena_map(manifest)
+    return emulation.Job(target, built.elf, image, layers, limit, options, arena)
 
 
 def _samples(graph: Graph, options: RunOptions) -> data.DataSet:

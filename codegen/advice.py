@@ -1,0 +1,154 @@
+"""Which step needs the most SRAM, and what would need less: every alternative is planned, none guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from codegen.arena import Problem
+from codegen.kernel import Kernel
+from codegen.memory import lay_out
+from codegen.occupancy import covered, live
+from codegen.ops import KERNELS
+from codegen.plan import Plan, Step, choose, placement_problem, scratch_sizes
+
+Kind = Literal["objective", "kernel", "input"]
+MOST = 4  # pieces of advice
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """A way to a smaller arena.
+
+    Attributes:
+        text: what to do.
+        size: bytes of the arena then, scratch included.
+        saves: bytes less than now.
+        cycles: predicted cycles more per inference; None where the network itself would change.
+        kernels: (layer, kernel) for recipe.toml: what differs from the plan.
+    """
+
+    kind: Kind
+    text: str
+    size: int
+    saves: int
+    cycles: int | None
+    kernels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The step that uses the most bytes of the arena.
+
+    Attributes:
+        bytes: of its live tensors and its scratch, shared ones counted once.
+        tensors: names of what lives, the largest first.
+        advice: what would lower the arena, the best first.
+    """
+
+    step: int
+    layer: str
+    bytes: int
+    tensors: tuple[str, ...]
+    advice: tuple[Advice, ...]
+
+
+def peak(plan: Plan) -> Peak | None:
+    """The peak of a plan; None when it has no steps."""
+    if not plan.steps:
+        return None
+    step = max(plan.steps, key=lambda s: (covered(live(plan, s)), -s.index))
+    slots = sorted(live(plan, step), key=lambda s: (-s.size, s.name))
+    found = (*_other_objective(plan), *_other_kernels(plan, step), *_less_input(plan, step))
+    names = tuple(slot.name for slot in slots)
+    return Peak(step.index, step.name, covered(slots), names, tuple(_useful(found))[:MOST])
+
+
+def enough(advice: Iterable[Advice], limit: int) -> list[Advice]:
+    """What reaches a limit of bytes, the fewest cycles first."""
+    able = [a for a in advice if a.size <= limit]
+    return sorted(able, key=lambda a: (a.cycles is None, a.cycles or 0))
+
+
+def in_words(advice: Advice) -> str:
+    """One line: what to do, what it saves, what it costs."""
+    cost = ""
+    if advice.cycles:
+        more = "more" if advice.cycles > 0 else "fewer"
+        cost = f", {abs(advice.cycles):,} cycles {more}"
+    return f"{advice.text}: saves {advice.saves:,} B{cost}"
+
+
+def _useful(found: Iterable[Advice]) -> list[Advice]:
+    """What saves bytes and is not beaten in bytes and cycles alike; fewest cycles per byte first."""
+    saving = [a for a in found if a.saves > 0]
+    best: list[Advice] = []
+    for a in sorted(saving, key=lambda a: (a.size, a.cycles or 0)):
+        if a.cycles is None or all(b.cycles is None or a.cycles < b.cycles for b in best):
+            best.append(a)
+    return sorted(best, key=lambda a: (a.cycles is None, (a.cycles or 0) / a.saves))
+
+
+def _other_objective(plan: Plan) -> Iterator[Advice]:
+    kernels = [choose(step.layer, "sram") for step in plan.steps]
+    yield _advice(plan, "objective", "--optimize sram", kernels)
+
+
+def _other_kernels(plan: Plan, peak: Step) -> Iterator[Advice]:
+    """Every other variant of the peak's kernel, for its layer alone and for all that run the same."""
+    for kernel in KERNELS[peak.layer.node.op.kind]:
+        if kernel == peak.kernel or not kernel.serves(peak.layer):
+            continue
+        alone = [kernel if step is peak else step.kernel for step in plan.steps]
+        text = f"kernel {kernel.name} for layer {peak.name} (recipe.toml)"
+        yield _advice(plan, "kernel", text, alone)
+        everywhere = [
+            kernel if step.kernel == peak.kernel and kernel.serves(step.layer) else step.kernel
+            for step in plan.steps
+        ]
+        if everywhere != alone:
+            text = (
+                f"kernel {kernel.name} for every layer that runs {peak.kernel.name} (recipe.toml)"
+            )
+            yield _advice(plan, "kernel", text, everywhere)
+
+
+def _less_input(plan: Plan, peak: Step) -> Iterator[Advice]:
+    """What remains where the inputs that live at the peak do not exist: the most that less of them saves."""
+    ports = {plan.slots[port.tensor] for port in plan.graph.inputs}
+    at_peak = [slot for slot in live(plan, peak) if slot in ports]
+    if not at_peak or peak.output in ports:
+        return
+    layers, kernels = [s.layer for s in plan.steps], [s.kernel for s in plan.steps]
+    problem = _without(
+        placement_problem(plan.graph, layers, kernels), {slot.name for slot in at_peak}
+    )
+    size = lay_out(problem, scratch_sizes(layers, kernels)).size
+    taken = sum(slot.size for slot in at_peak)
+    text = (
+        f"a smaller input, or one that arrives in parts: it takes {taken:,} B of the peak; at best"
+    )
+    yield Advice("input", text, size, plan.size - size, None)
+
+
+def _advice(plan: Plan, kind: Kind, text: str, kernels: list[Kernel]) -> Advice:
+    layers = [step.layer for step in plan.steps]
+    problem = placement_problem(plan.graph, layers, kernels)
+    size = lay_out(problem, scratch_sizes(layers, kernels)).size
+    before = sum(step.kernel.cycles(step.layer) for step in plan.steps)
+    after = sum(kernel.cycles(layer) for kernel, layer in zip(kernels, layers, strict=True))
+    changed = tuple(
+        (step.name, kernel.name)
+        for step, kernel in zip(plan.steps, kernels, strict=True)
+        if kernel != step.kernel
+    )
+    return Advice(kind, text, size, plan.size - size, round(after - before), changed)
+
+
+def _without(problem: Problem, names: set[str]) -> Problem:
+    return replace(
+        problem,
+        buffers=tuple(b for b in problem.buffers if b.name not in names),
+        overlaps=tuple(o for o in problem.overlaps if not {o.dying, o.born} & names),
+    )

@@ -1,0 +1,68 @@
+"""What would lower the peak: every promise is kept by the plan that follows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codegen import advice, plan
+from codegen.ops import OPS
+from targets.errors import DoesNotFit
+from targets.target import load
+from tests.codegen import networks, random_graphs
+from thumbnet import compiler
+from thumbnet.options import Budget, CompileOptions
+
+DIGITS = Path(__file__).resolve().parents[2] / "examples/digits"
+
+
+@pytest.mark.parametrize("target", ["generic-m4", "generic-m0plus"])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_advice_is_kept(seed: int, target: str) -> None:
+    graph, core = random_graphs.graph(seed), load(target).core
+    made = plan.make(graph, core)
+    peak = advice.peak(made)
+    assert peak is not None
+    assert made.steps[peak.step].name == peak.layer
+    assert peak.bytes <= made.size
+    for found in peak.advice:
+        assert found.saves == made.size - found.size > 0
+        if found.kind == "input":
+            continue
+        if found.kind == "objective":
+            other = plan.make(graph, core, "sram")
+        else:
+            other = plan.make(graph, core, overrides=dict(found.kernels))
+        assert other.size == found.size
+
+
+def test_the_peak_is_the_step_with_the_most_bytes() -> None:
+    """Disjoint input and output, and scratch: all of it lives in the only step."""
+    weights = (8, 3, 3, 4)
+    graph = networks.weighted(
+        OPS["conv2d"](pads=(1, 1, 1, 1)), (1, 8, 8, 4), weights, np.random.default_rng(0)
+    )
+    made = plan.make(graph, load("generic-m4").core)
+    peak = advice.peak(made)
+    assert peak is not None
+    assert (peak.step, peak.bytes) == (0, made.size)
+    assert set(peak.tensors) == {"x0", "y", "scratch0"}
+
+
+def test_a_budget_is_missed_with_numbers_and_a_way_out() -> None:
+    usual = CompileOptions(data=str(DIGITS / "digits.npz"))
+    size = compiler.compile_model(DIGITS / "digits.onnx", usual).plan.size
+    small = CompileOptions(data=str(DIGITS / "digits.npz"), optimize="sram")
+    least = compiler.compile_model(DIGITS / "digits.onnx", small).plan.size
+    assert least < size
+    tight = CompileOptions(data=str(DIGITS / "digits.npz"), budget=Budget(sram=size - 1))
+    with pytest.raises(DoesNotFit, match=f"needs {size:,}, --sram allows {size - 1:,}: 1 too") as e:
+        compiler.compile_model(DIGITS / "digits.onnx", tight)
+    assert "the largest step is" in e.value.message
+    assert "saves" in e.value.hint
+    none = CompileOptions(data=str(DIGITS / "digits.npz"), budget=Budget(sram=16))
+    with pytest.raises(DoesNotFit) as e:
+        compiler.compile_model(DIGITS / "digits.onnx", none)
+    assert "not enough alone" in e.value.hint
