@@ -168,8 +168,8 @@ class Kernel:
         cycles: predicted cycles of a layer (the planner takes the cheapest variant that serves).
         footprints: per arena input, how it is read against the output's writes; None = must be disjoint.
         scratch: bytes of arena that the kernel needs besides its tensors.
-        flash: predicted bytes of constants and instructions, where they are more than usual: weights as
-            they are, and a function of some hundred bytes. None = as usual.
+        refusal: why the variant cannot run a layer, as text; None where `serves` says it all.
+        passes: how often a run reads its constants from end to end: what waits for flash cost.
         orders: the directions that the template can be rendered in.
     """
 
@@ -180,6 +180,7 @@ class Kernel:
     cycles: Callable[[Layer], float]
     footprints: Callable[[Layer], tuple[Footprint | None, ...]]
     scratch: Callable[[Layer], int] = lambda layer: 0
-    flash: Callable[[Layer], int] | None = None
+    refusal: Callable[[Layer], str] | None = None
+    passes: Callable[[Layer], float] = lambda layer: 1.0
     assembly: str | None = None
     orders: tuple[Order, ...] = ("ascending",)

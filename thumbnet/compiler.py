@@ -25,8 +25,9 @@ from codegen import (
 from codegen.ir import Array, Graph, macs, node_macs
 from codegen.names import identifier
 from codegen.quant import calibrate, quantize
+from codegen.select import Budget
 from targets import Target
-from targets.errors import DoesNotFit, UsageError
+from targets.errors import UsageError
 from targets.target import load as load_target
 from thumbnet import project
 from thumbnet.options import CompileOptions
@@ -104,9 +105,15 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     choices = recipe.load(options.recipe) if options.recipe else recipe.Recipe()
     prepared = prepare(model, options, choices, progress)
     planned = check_plan.check(
-        plan.make(prepared.quantized, target.core, options.optimize, choices.kernels)
+        plan.make(
+            prepared.quantized,
+            target.core,
+            options.optimize,
+            choices.kernels,
+            _budget(target, options.budget),
+            target.flash_timing,
+        )
     )
-    _check_budget(planned, target, options)
     sha256 = importer.digest(model)
     written = emit.emit(planned, target, sha256)
     sources = {name: text.encode() for name, text in written.files.items()}
@@ -190,27 +197,16 @@ def _adopt_input_grid(graph: Graph, found: data.DataSet | None) -> Graph:
     return graph.with_tensors(*changed)
 
 
-def _check_budget(planned: plan.Plan, target: Target, options: CompileOptions) -> None:
-    """Raises DoesNotFit when memory is short, by how much, and what would help."""
-    figures = emit.figures(planned)
-    flash = figures["weights"] + figures["constants"]
-    cycles = int(sum(s.kernel.cycles(s.layer) for s in planned.steps))
-    peak = max(planned.steps, key=lambda step: step.arena_bytes, default=None)
-    where = f"; the largest step is {peak.layer.label} ({peak.arena_bytes} B)" if peak else ""
-    checks = (
-        ("SRAM", planned.size, options.budget.sram, "--sram", "--optimize sram"),
-        ("SRAM", planned.size, target.ram.size, f"RAM of {target.name}", "a board with more RAM"),
-        ("flash", flash, options.budget.flash, "--flash", "fewer or narrower weights"),
-        ("flash", flash, target.flash.size, f"flash of {target.name}", "a board with more flash"),
-        ("cycles", cycles, options.budget.cycles, "--cycles", "--optimize speed"),
-    )
-    for what, needed, limit, name, remedy in checks:
-        if limit is not None and needed > limit:
-            raise DoesNotFit(
-                f"{what}: needs {needed:,}, {name} allows {limit:,}: {needed - limit:,} too many"
-                + (where if what == "SRAM" else ""),
-                hint=f"try {remedy}",
-            )
+def _budget(target: Target, wanted: Budget) -> Budget:
+    """The user's limits, or the target's memory where that is less."""
+    sizes, limits = {"sram": target.ram.size, "flash": target.flash.size}, dict(wanted.limits)
+    least: dict[str, int] = {}
+    for name, size in sizes.items():
+        given = getattr(wanted, name)
+        least[name] = size if given is None else min(given, size)
+        if least[name] == size:
+            limits[name] = f"{'RAM' if name == 'sram' else 'flash'} of {target.name}"
+    return replace(wanted, sram=least["sram"], flash=least["flash"], limits=limits)
 
 
 def describe(
@@ -253,7 +249,9 @@ def describe(
             "weights": figures["weights"],
             "constants": figures["constants"],
             "code": None,
+            "predicted": planned.predicted_flash,
         },
+        "predicted_cycles": round(planned.predicted_cycles),
         "inputs": [_port(planned, port) for port in planned.graph.inputs],
         "outputs": [_port(planned, port) for port in planned.graph.outputs],
         "layers": [_layer(planned, step) for step in planned.steps],

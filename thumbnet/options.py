@@ -7,18 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from codegen.select import Budget, Objective
+
 Accuracy = Literal["host", "emulator", "none"]
 EngineName = Literal["unicorn", "qemu"]
-Objective = Literal["speed", "sram", "flash", "balanced"]
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """Upper limits in bytes and cycles; None = no limit."""
-
-    sram: int | None = None
-    flash: int | None = None
-    cycles: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

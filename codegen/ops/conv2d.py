@@ -297,6 +297,11 @@ def _macs(layer: Layer) -> int:
     return layer.output.size * (weights.size // weights.shape[0])
 
 
+def _pixels(layer: Layer) -> float:
+    """Output pixels: how often kernels that take one at a time read all weights."""
+    return float(layer.output.shape[1] * layer.output.shape[2])
+
+
 def _footprints(reads_first: bool) -> Callable[[Layer], tuple[Footprint | None, ...]]:
     def footprints(layer: Layer) -> tuple[Footprint | None, ...]:
         return (window.footprint(*_sliding(layer), reads_first),)
@@ -337,6 +342,7 @@ KERNELS = (
         serves=_gemm_serves,
         instance=lambda layer: gemm.instance(layer, _scaling(layer), _geometry(layer)),
         cycles=lambda layer: gemm.cycles(_geometry(layer), _limits(layer)),
+        passes=lambda layer: _pixels(layer) / gemm.PIXELS,
         footprints=_gemm_footprints,
         scratch=lambda layer: _geometry(layer).scratch,
     ),
@@ -347,6 +353,7 @@ KERNELS = (
         instance=_pointwise_instance,
         cycles=lambda layer: layer.dot_cycles(_macs(layer)),
         footprints=_footprints(reads_first=False),
+        passes=_pixels,
         orders=BOTH_ORDERS,
     ),
     Kernel(
@@ -356,6 +363,7 @@ KERNELS = (
         serves=_depthwise_dsp_serves,
         instance=lambda layer: depthwise.instance(layer, _scaling(layer), *_sliding(layer)),
         cycles=_depthwise_dsp_cycles,
+        passes=_pixels,
         footprints=_footprints(reads_first=False),
         scratch=lambda layer: depthwise.scratch(*_sliding(layer)[:2]),
     ),
@@ -365,6 +373,7 @@ KERNELS = (
         serves=_is_depthwise,
         instance=_depthwise_instance,
         cycles=lambda layer: 18.0 * _macs(layer) + 32.0 * layer.output.size,
+        passes=_pixels,
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),
@@ -378,6 +387,7 @@ KERNELS = (
             + 8.0 * _copied_bytes(layer) * layer.output.shape[1] * layer.output.shape[2]
         ),
         footprints=_footprints(reads_first=True),
+        passes=_pixels,
         orders=BOTH_ORDERS,
         scratch=_copied_bytes,
     ),
@@ -387,6 +397,7 @@ KERNELS = (
         serves=lambda layer: True,
         instance=_direct_instance,
         cycles=lambda layer: 20.0 * _macs(layer) + 40.0 * layer.output.size,
+        passes=_pixels,
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),

@@ -204,6 +204,11 @@ def _dsp_serves(layer: Layer) -> bool:
     return lane(scaling) is not None and lane(scaling, 8) is not None
 
 
+def _rows(layer: Layer) -> float:
+    """Rows of the input: each reads all weights."""
+    return layer.output.size / layer.inputs[1].shape[0]
+
+
 def _dsp_instance(layer: Layer) -> Instance:
     x, w, b = layer.inputs
     channels, length = w.shape
@@ -255,6 +260,7 @@ KERNELS = (
         serves=_dsp_serves,
         instance=_dsp_instance,
         cycles=_dsp_cycles,
+        passes=_rows,
         footprints=_footprints(reads_first=True),
         scratch=lambda layer: 2 * packing.padded_length(layer.inputs[1].shape[1]),
     ),
@@ -264,6 +270,7 @@ KERNELS = (
         serves=lambda layer: True,
         instance=_instance,
         cycles=lambda layer: layer.dot_cycles(layer.output.size * layer.inputs[1].shape[1]),
+        passes=_rows,
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),

@@ -126,7 +126,7 @@ def kernel(
         return fitting
 
     def able(layer: Layer) -> bool:
-        simple = not layer.core.thumb2 and groups(layer) == 1
+        simple = not layer.core.dsp and groups(layer) == 1
         return simple and serves(shape(layer)) and form(layer) is not None
 
     return Kernel(
@@ -138,6 +138,7 @@ def kernel(
         cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
         footprints=lambda layer: (footprint(shape(layer)),),
         scratch=lambda layer: shape(layer).scratch,
+        passes=lambda layer: shape(layer).pixels / PIXELS,
     )
 
 

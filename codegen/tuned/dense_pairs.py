@@ -120,7 +120,7 @@ def kernel(
         return layer.output.size // layer.output.shape[-1]
 
     def able(layer: Layer) -> bool:
-        simple = not layer.core.thumb2 and layer.inputs[1].shape[1] <= LONGEST
+        simple = not layer.core.dsp and layer.inputs[1].shape[1] <= LONGEST
         return simple and form(layer) is not None
 
     def instance(layer: Layer) -> Instance:

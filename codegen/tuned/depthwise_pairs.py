@@ -212,7 +212,7 @@ def kernel(
         return fitting
 
     def able(layer: Layer) -> bool:
-        simple = not layer.core.thumb2 and deep(layer)
+        simple = not layer.core.dsp and deep(layer)
         return simple and serves(shape(layer)) and form(layer) is not None
 
     return Kernel(
@@ -224,5 +224,6 @@ def kernel(
         cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
         footprints=lambda layer: (window.strips(*sliding(layer), ROWS),),
         scratch=lambda layer: shape(layer).scratch + 8 * found(layer).patches,
+        passes=lambda layer: shape(layer).y[1] / ROWS,
         orders=BOTH_ORDERS,
     )

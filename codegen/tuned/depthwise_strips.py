@@ -316,5 +316,6 @@ def kernel(
         cycles=price,
         footprints=lambda layer: (window.strips(*sliding(layer), ROWS),),
         scratch=lambda layer: shape(layer).scratch,
+        passes=lambda layer: shape(layer).y[1] / ROWS,
         orders=BOTH_ORDERS,
     )

@@ -282,16 +282,3 @@ def rows_cycles(shape: Geometry) -> float:
 def outside_cycles(shape: Geometry) -> int:
     """Predicted cycles for rows of zero points, above and below."""
     return 2 * shape.outside * 5 * shape.x[2] * shape.x[3] // 4
-
-
-def code_bytes(shape: Geometry, limits: tuple[int, int]) -> int:
-    """Predicted bytes of instructions."""
-    clamps = (limits[0] > -128) + (limits[1] < 127)
-    padding = 120 * shape.outside + 96 * any(shape.slides.pads[1::2])
-    return 2483 + 116 * _unrolled(shape) + 28 * shape.x[3] + 96 * clamps + padding
-
-
-def flash(shape: Geometry, limits: tuple[int, int]) -> int:
-    """Predicted bytes in flash: the stream and the instructions."""
-    block = 4 * (2 * BLOCK + 32 * shape.x[3])
-    return 4 * HEADER + shape.y[3] // BLOCK * block + code_bytes(shape, limits)

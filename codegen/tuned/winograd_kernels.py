@@ -34,7 +34,7 @@ def variants(
         instance: Callable[[Layer, Scaling, Geometry], Instance],
         cycles: Callable[[Geometry, Limits], float],
         scratch: Callable[[Geometry], int],
-        flash: Callable[[Geometry, Limits], int],
+        passes: Callable[[Geometry], float],
     ) -> Kernel:
         return Kernel(
             name=name,
@@ -47,11 +47,21 @@ def variants(
             cycles=lambda layer: cycles(Geometry(*sliding(layer)), limits(layer)),
             footprints=lambda layer: (winograd.footprint(Geometry(*sliding(layer))),),
             scratch=lambda layer: scratch(Geometry(*sliding(layer))),
-            flash=lambda layer: flash(Geometry(*sliding(layer)), limits(layer)),
+            passes=lambda layer: passes(Geometry(*sliding(layer))),
         )
 
     large, small = winograd, winograd_small
     return (
-        kernel("conv2d.winograd", large.instance, large.cycles, large.scratch, large.flash),
-        kernel("conv2d.winograd_small", small.instance, small.cycles, small.scratch, small.flash),
+        kernel("conv2d.winograd", large.instance, large.cycles, large.scratch, _units),
+        kernel("conv2d.winograd_small", small.instance, small.cycles, small.scratch, _bands),
     )
+
+
+def _units(shape: Geometry) -> float:
+    """Passes over the stream: one for every two tiles."""
+    return float(len(shape.first_rows()) * len(shape.first_columns()))
+
+
+def _bands(shape: Geometry) -> float:
+    """Passes over the stream: one for every row of tiles."""
+    return float(len(shape.first_rows()))
