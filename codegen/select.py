@@ -188,6 +188,8 @@ def select(table: Table, objective: Objective, budget: Budget, placed: Verdict) 
     Raises:
         DoesNotFit: no choice keeps the budget; says by how much the nearest one misses.
     """
+    if not table:
+        return ()
     price = PRICES[objective]
     for limits in (_narrowed(table, price, budget, placed), budget):
         found = _search(table, price, limits, placed)

@@ -29,7 +29,7 @@ from codegen.select import Budget
 from targets import Target
 from targets.errors import UsageError
 from targets.target import load as load_target
-from thumbnet import project
+from thumbnet import explain, project
 from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -118,6 +118,12 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     written = emit.emit(planned, target, sha256)
     sources = {name: text.encode() for name, text in written.files.items()}
     manifest = describe(planned, prepared.float_graph, target, sha256, sources)
+    if options.explain:
+        for index in explain.layers(planned, options.explain):
+            step = planned.steps[index]
+            named = step.name in choices.kernels
+            found = explain.candidates(planned, step, options.optimize, named)
+            manifest["layers"][index]["candidates"] = found
     manifest |= {"sources": written.sources, "host_sources": written.host_sources}
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),

@@ -22,6 +22,7 @@ class CompileOptions:
         calib: calibration data (`FILE.npz[:key]`), "random", or None to take it from `data`.
         method: how calibration turns values into ranges.
         shapes: shapes of inputs with dynamic dimensions.
+        explain: the layer whose candidates are wanted, or "all".
     """
 
     target: str = "generic-m4"
@@ -38,6 +39,7 @@ class CompileOptions:
     seed: int = 0
     budget: Budget = field(default_factory=Budget)
     dump: Path | None = None
+    explain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

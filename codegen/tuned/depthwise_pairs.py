@@ -14,7 +14,17 @@ import numpy as np
 
 from codegen import window
 from codegen.ir import Array, IntArray
-from codegen.kernel import BOTH_ORDERS, Constant, Instance, Kernel, Layer
+from codegen.kernel import (
+    BOTH_ORDERS,
+    HAS_DSP,
+    NO_LIMBS,
+    NOT_DEPTHWISE,
+    Constant,
+    Instance,
+    Kernel,
+    Layer,
+    unmet,
+)
 from codegen.spatial import Window
 from codegen.tuned import pairs
 from codegen.tuned.lanes import signed
@@ -211,15 +221,20 @@ def kernel(
         assert fitting is not None
         return fitting
 
-    def able(layer: Layer) -> bool:
-        simple = not layer.core.dsp and deep(layer)
-        return simple and serves(shape(layer)) and form(layer) is not None
+    def refusal(layer: Layer) -> str:
+        return unmet(
+            (lambda: not layer.core.dsp, HAS_DSP),
+            (lambda: deep(layer), NOT_DEPTHWISE),
+            (lambda: serves(shape(layer)), "constants or offsets are too large for the template"),
+            (lambda: form(layer) is not None, NO_LIMBS),
+        )
 
     return Kernel(
         name="conv2d.depthwise_pairs",
         template="ops/conv2d.depthwise_pairs.c.j2",
         assembly="ops/conv2d.depthwise_pairs.S.j2",
-        serves=able,
+        serves=lambda layer: not refusal(layer),
+        refusal=refusal,
         instance=lambda layer: instance(layer, found(layer), shape(layer)),
         cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
         footprints=lambda layer: (window.strips(*sliding(layer), ROWS),),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from codegen import window
-from codegen.kernel import Instance, Kernel, Layer
+from codegen.kernel import NO_SMLAD, NOT_GROUPED, Instance, Kernel, Layer, unmet
 from codegen.requantize import Scaling
 from codegen.spatial import Window
 from codegen.tuned import winograd, winograd_small
@@ -15,7 +15,7 @@ Limits = tuple[int, int]
 
 
 def variants(
-    able: Callable[[Layer], bool],
+    groups: Callable[[Layer], int],
     scaling: Callable[[Layer], Scaling],
     sliding: Callable[[Layer], tuple[Window, window.Shape, window.Shape]],
     limits: Callable[[Layer], Limits],
@@ -23,11 +23,17 @@ def variants(
     """Both variants.
 
     Args:
-        able: whether a layer has one group, and its core SMLAD.
+        groups: how many groups a layer has.
         scaling: how a layer's sums become int8.
         sliding: a layer's window, and shapes of input and output.
         limits: least and largest result of a layer.
     """
+
+    def refusal(layer: Layer) -> str:
+        ruled_out = unmet(
+            (lambda: layer.core.dsp, NO_SMLAD), (lambda: groups(layer) == 1, NOT_GROUPED)
+        )
+        return ruled_out or winograd.refusal(layer, scaling(layer), Geometry(*sliding(layer)))
 
     def kernel(
         name: str,
@@ -40,9 +46,8 @@ def variants(
             name=name,
             template=f"ops/{name}.c.j2",
             assembly=f"ops/{name}.S.j2",
-            serves=lambda layer: (
-                able(layer) and winograd.serves(layer, scaling(layer), Geometry(*sliding(layer)))
-            ),
+            serves=lambda layer: not refusal(layer),
+            refusal=refusal,
             instance=lambda layer: instance(layer, scaling(layer), Geometry(*sliding(layer))),
             cycles=lambda layer: cycles(Geometry(*sliding(layer)), limits(layer)),
             footprints=lambda layer: (winograd.footprint(Geometry(*sliding(layer))),),
