@@ -216,8 +216,7 @@ def _window_instance(layer: Layer) -> Instance:
 def _pointwise_instance(layer: Layer) -> Instance:
     constants, params = _constants(layer, layer.inputs[1].values, folded=True)
     kept = {key: params[key] for key in ("depth", "channels", "block", "q")}
-    pixels = layer.output.shape[1] * layer.output.shape[2]
-    return Instance(_label(layer), {"pixels": pixels, **kept}, constants)
+    return Instance(_label(layer), {"pixels": int(_pixels(layer)), **kept}, constants)
 
 
 def _depthwise_instance(layer: Layer) -> Instance:
@@ -249,8 +248,7 @@ def _sliding(layer: Layer) -> tuple[Window, tuple[int, ...], tuple[int, ...]]:
 
 
 def _depthwise_dsp_refusal(layer: Layer) -> str:
-    deep = _is_depthwise(layer)
-    return depthwise.refusal(layer, _scaling(layer), *_sliding(layer)[:2], deep)
+    return depthwise.refusal(layer, _scaling(layer), *_sliding(layer)[:2], _is_depthwise(layer))
 
 
 def _depthwise_dsp_cycles(layer: Layer) -> float:

@@ -222,6 +222,7 @@ def instance(layer: Layer, form: Form, shape: Geometry) -> Instance:
         "zero_point": zero_point,
     }
     params = window.params(slides, shape.x, shape.y) | extra | form.params()
+    params["thumb2"] = layer.core.thumb2
     label = window.label(slides, shape.x, shape.y)
     constant = Constant("stream", "int32_t", words, layer.inputs[1].size)
     return Instance(f"pairs_{label}", params, (constant,))

@@ -168,6 +168,7 @@ def _instance(layer: Layer, cut: Blocks, form: Form) -> Instance:
         "passes": passes,
         "pass_chunks": size,
         "stream_bytes": 4 * len(words),
+        "thumb2": layer.core.thumb2,
     }
     constant = Constant("stream", "int32_t", words, 2 * layer.inputs[1].size)
     return Instance(f"pairs_{length}_{channels}", params | form.params(), (constant,))

@@ -181,6 +181,7 @@ def instance(layer: Layer, form: Form, shape: Geometry) -> Instance:
         "zero_point": layer.inputs[0].grid.zero_point,
     }
     params = window.params(slides, shape.x, shape.y) | extra | form.params()
+    params["thumb2"] = layer.core.thumb2
     label = window.label(slides, shape.x, shape.y)
     return Instance(f"depthwise_pairs_{label}", params, (constant,))
 
