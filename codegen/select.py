@@ -42,9 +42,7 @@ class Price:
 
 PRICES: dict[Objective, Price] = {
     "speed": Price(),
-    "balanced": Price(
-        flash=40, sram=160, cycles_share=1.15
-    ),  # parts have some four times more flash
+    "balanced": Price(flash=40, sram=40, cycles_share=1.15),
     "flash": Price(flash=1_000, flash_spare=4_000),
     "sram": Price(sram=50_000),
 }

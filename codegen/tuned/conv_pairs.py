@@ -150,7 +150,9 @@ def kernel(
         serves=lambda layer: not refusal(layer),
         refusal=refusal,
         instance=lambda layer: instance(layer, found(layer), shape(layer)),
-        cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
+        cycles=lambda layer: (
+            cycles(layer, found(layer), shape(layer)) * pairs.speed(layer.core.thumb2)
+        ),
         footprints=lambda layer: (footprint(shape(layer)),),
         scratch=lambda layer: shape(layer).scratch,
         passes=lambda layer: shape(layer).pixels / PIXELS,

@@ -237,7 +237,9 @@ def kernel(
         serves=lambda layer: not refusal(layer),
         refusal=refusal,
         instance=lambda layer: instance(layer, found(layer), shape(layer)),
-        cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
+        cycles=lambda layer: (
+            cycles(layer, found(layer), shape(layer)) * pairs.speed(layer.core.thumb2)
+        ),
         footprints=lambda layer: (window.strips(*sliding(layer), ROWS),),
         scratch=lambda layer: shape(layer).scratch + 8 * found(layer).patches,
         passes=lambda layer: shape(layer).y[1] / ROWS,

@@ -63,12 +63,12 @@ def _size(path: Path, name: str) -> int:
 
 
 @gcc
-@pytest.mark.parametrize("name", ["conv-1x1", "depthwise", "dense-relu", "add"])
+@pytest.mark.parametrize("name", ["conv-3x3-same", "depthwise-wide-rows", "dense-640x16"])
 @pytest.mark.parametrize("target", ["generic-m4", "generic-m0plus", "generic-m3"])
 def test_flash_of_an_image(name: str, target: str, tmp_path: Path) -> None:
     case = next(case for case in networks.cases() if case.name == name)
     written = write(case.graph, target, tmp_path)
     _build(written)
     found = sizes.sizes(tmp_path / "net.elf")
-    predicted = plan.make(case.graph, load(target).core).predicted_flash
-    assert predicted == pytest.approx(found.code + found.constants, rel=0.15, abs=64)
+    predicted = plan.make(case.graph, load(target).core, "speed").predicted_flash
+    assert predicted == pytest.approx(found.code + found.constants, rel=0.08, abs=64)
