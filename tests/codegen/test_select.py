@@ -132,7 +132,7 @@ def test_functions_that_layers_share_count_once() -> None:
     conv = OPS["conv2d"]
     chain = Chain(3, (1, 6, 6, 8), 0)
     for _ in range(3):
-        chain.layer(conv(), (8, 1, 1, 8), GRID, 0.0)
+        chain.layer(conv(pads=(1, 1, 1, 1), groups=8), (8, 3, 3, 1), GRID, 0.0)
     planned = plan.make(chain.graph(), CORE, "speed")
     assert len(planned.functions) < 3
     apart = sum(step.predicted.code for step in planned.steps)
