@@ -298,11 +298,16 @@ def _solve(
 ) -> Chosen | None:
     """The cheapest choice among some of the candidates, all of them by default."""
     kept = kept or [list(range(len(row))) for row in table]
-    # Where flash has a limit, all of it counts.
-    usual = price.usual if limits.flash == inf else 0
-    items = [[row[i].item(usual) for i in left] for row, left in zip(table, kept, strict=True)]
-    found = cheapest(items, price.flash, limits)
-    return None if found is None else tuple(left[i] for left, i in zip(kept, found, strict=True))
+    for usual, flash in ((price.usual, inf), (0, limits.flash)):
+        # Where the limit of flash is missed without it, all code counts.
+        items = [[row[i].item(usual) for i in left] for row, left in zip(table, kept, strict=True)]
+        found = cheapest(items, price.flash, Limits(limits.cycles, flash))
+        if found is None:
+            return None
+        chosen = tuple(left[i] for left, i in zip(kept, found, strict=True))
+        if _flash(table, chosen) <= limits.flash:
+            return chosen
+    return None
 
 
 def _picked(table: Table, chosen: Chosen) -> list[Candidate]:
