@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from codegen.select import Objective
 from thumbnet import workflow
-from thumbnet.options import Accuracy, CompileOptions, Objective, RunOptions
+from thumbnet.options import Accuracy, CompileOptions, RunOptions
 
 Toolchain = Literal["auto", "gcc", "zig"]
 ROOT = Path(__file__).resolve().parent.parent

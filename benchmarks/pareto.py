@@ -15,8 +15,8 @@ from benchmarks.models import RESULTS, TASKS, data_folder
 from benchmarks.planning import quantized
 from codegen import advice, check_plan, plan
 from codegen.ir import Graph
+from codegen.select import Objective
 from targets.target import Core, load
-from thumbnet.options import Objective
 
 OBJECTIVES: tuple[Objective, ...] = ("speed", "balanced", "flash", "sram")
 STEPS = 4  # budgets between the largest and the smallest arena

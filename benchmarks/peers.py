@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from benchmarks.models import RESULTS, TASKS, Toolchain, data_folder, measure
+from codegen.select import Objective
 from targets import load
-from thumbnet.options import Objective
 
 LIST = Path(__file__).with_name("peers.toml")
 RESULT = RESULTS / "peers-l4r5.md"

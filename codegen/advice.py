@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from codegen import arrange
 from codegen.arena import Problem
 from codegen.kernel import Kernel
 from codegen.memory import lay_out
 from codegen.occupancy import covered, live
 from codegen.ops import KERNELS
-from codegen.plan import Plan, Step, choose, placement_problem, scratch_sizes
+from codegen.plan import Plan, Step, make
 
 Kind = Literal["objective", "kernel", "input"]
 MOST = 4  # pieces of advice
@@ -91,8 +92,9 @@ def _useful(found: Iterable[Advice]) -> list[Advice]:
 
 
 def _other_objective(plan: Plan) -> Iterator[Advice]:
-    kernels = [choose(step.layer, "sram") for step in plan.steps]
-    yield _advice(plan, "objective", "--optimize sram", kernels)
+    smallest = make(plan.graph, plan.core, "sram")
+    kernels = {step.name: step.kernel for step in smallest.steps}
+    yield _advice(plan, "objective", "--optimize sram", [kernels[step.name] for step in plan.steps])
 
 
 def _other_kernels(plan: Plan, peak: Step) -> Iterator[Advice]:
@@ -120,11 +122,9 @@ def _less_input(plan: Plan, peak: Step) -> Iterator[Advice]:
     at_peak = [slot for slot in live(plan, peak) if slot in ports]
     if not at_peak or peak.output in ports:
         return
-    layers, kernels = [s.layer for s in plan.steps], [s.kernel for s in plan.steps]
-    problem = _without(
-        placement_problem(plan.graph, layers, kernels), {slot.name for slot in at_peak}
-    )
-    size = lay_out(problem, scratch_sizes(layers, kernels)).size
+    network, kernels = arrange.network(plan.graph, plan.core), [s.kernel for s in plan.steps]
+    problem = _without(arrange.problem(network, kernels), {slot.name for slot in at_peak})
+    size = lay_out(problem, arrange.scratch_sizes(network, kernels)).size
     taken = sum(slot.size for slot in at_peak)
     text = (
         f"a smaller input, or one that arrives in parts: it takes {taken:,} B of the peak; at best"
@@ -134,8 +134,7 @@ def _less_input(plan: Plan, peak: Step) -> Iterator[Advice]:
 
 def _advice(plan: Plan, kind: Kind, text: str, kernels: list[Kernel]) -> Advice:
     layers = [step.layer for step in plan.steps]
-    problem = placement_problem(plan.graph, layers, kernels)
-    size = lay_out(problem, scratch_sizes(layers, kernels)).size
+    size = arrange.arranged(arrange.network(plan.graph, plan.core), kernels).size
     before = sum(step.kernel.cycles(step.layer) for step in plan.steps)
     after = sum(kernel.cycles(layer) for kernel, layer in zip(kernels, layers, strict=True))
     changed = tuple(

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from codegen.arrange import Slot
 from codegen.ir import Array, IntArray, Op
 from codegen.ops.average_pool import AveragePool
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.max_pool import MaxPool
 from codegen.ops.mean import Mean
-from codegen.plan import Plan, Slot, Step
+from codegen.plan import Plan, Step
 
 # (operand, first byte, end byte) read by an event; then the bytes of the output that it writes.
 Event = tuple[list[tuple[int, int, int]], int, int]

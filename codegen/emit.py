@@ -9,10 +9,11 @@ from functools import cache
 import jinja2
 
 from codegen import __version__
+from codegen.arrange import ALIGNMENT, Slot
 from codegen.ir import Port, macs
 from codegen.kernel import Constant
 from codegen.names import comment, identifier
-from codegen.plan import ALIGNMENT, Function, Plan, Slot, Step
+from codegen.plan import Function, Plan, Step
 from targets.target import Core, Target
 
 NUMBERS_PER_ROW = 16

@@ -148,6 +148,23 @@ BOTH_ORDERS: tuple[Order, ...] = ("ascending", "descending")
 _NO_LIMIT = -(2**40)  # a single event that reads first may write anywhere
 
 
+Check = tuple[Callable[[], bool], str]  # what must hold, and what to say where it does not
+
+
+def unmet(*checks: Check) -> str:
+    """The text of the first check that does not hold; later ones are not tried. Empty if all hold."""
+    return next((text for holds, text in checks if not holds()), "")
+
+
+NO_SMLAD = "the core has no SMLAD"
+NOT_ALIGNED = "the core has no unaligned loads"
+NO_LANE = "the requantization has no form of one shift in 32 bits"
+NO_LIMBS = "a channel's requantization has no form in limbs"
+NOT_GROUPED = "the layer has groups"
+NOT_DEPTHWISE = "the layer is not depthwise"
+HAS_DSP = "written for cores without SMLAD"
+
+
 def elementwise(size: int) -> Footprint:
     """Byte p is written right after byte p was read, p ascending."""
     index = np.arange(size, dtype=np.int64)
@@ -168,8 +185,8 @@ class Kernel:
         cycles: predicted cycles of a layer (the planner takes the cheapest variant that serves).
         footprints: per arena input, how it is read against the output's writes; None = must be disjoint.
         scratch: bytes of arena that the kernel needs besides its tensors.
-        flash: predicted bytes of constants and instructions, where they are more than usual: weights as
-            they are, and a function of some hundred bytes. None = as usual.
+        refusal: why the variant cannot run a layer, as text (`unmet`); None where there is no text.
+        passes: how often a run reads its constants from end to end: what waits for flash cost.
         orders: the directions that the template can be rendered in.
     """
 
@@ -180,6 +197,7 @@ class Kernel:
     cycles: Callable[[Layer], float]
     footprints: Callable[[Layer], tuple[Footprint | None, ...]]
     scratch: Callable[[Layer], int] = lambda layer: 0
-    flash: Callable[[Layer], int] | None = None
+    refusal: Callable[[Layer], str] | None = None
+    passes: Callable[[Layer], float] = lambda layer: 1.0
     assembly: str | None = None
     orders: tuple[Order, ...] = ("ascending",)

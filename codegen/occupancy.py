@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from codegen.plan import Plan, Slot, Step
+from codegen.arrange import Slot
+from codegen.plan import Plan, Step
 
 Kind = Literal["input", "output", "tensor", "scratch"]
 

@@ -1,6 +1,7 @@
 """Quantized graph -> Plan: kernels, byte offsets and instances. Everything the C will say.
 
-The flow is `make`: aliases, steps with their kernels, lifetimes, legal overlaps, placement, scratch.
+The flow is `make`: what lives when (codegen.arrange), candidates of each layer, the choice among them
+(codegen.select), placement, steps and their functions.
 """
 
 from __future__ import annotations
@@ -8,37 +9,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from codegen.arena import Buffer, Overlap, Problem
+from codegen import arrange
+from codegen.arrange import Network, Slot
+from codegen.code_size import CALL, CALLS
 from codegen.ir import Graph
-from codegen.kernel import Footprint, Instance, Kernel, Layer, Order
-from codegen.memory import lay_out
+from codegen.kernel import Instance, Kernel, Layer, Order
 from codegen.ops import KERNELS
 from codegen.order import reordered
+from codegen.select import Budget, Candidate, Objective, Placed, candidate, function_key, select
 from targets.errors import UnsupportedModel, UsageError
 from targets.target import Core
-
-Objective = Literal["speed", "sram", "flash", "balanced"]
-CYCLES_PER_BYTE = 40  # that a byte of flash has to save at every inference, "balanced"
-USUAL_CODE = 1_500  # bytes of instructions of a tuned kernel
-ALIGNMENT = 4  # word loads of kernels, and the arena itself
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A place in the arena: bytes `offset` up to `offset + size`, from step `first` to step `last`."""
-
-    name: str
-    offset: int
-    size: int
-    first: int
-    last: int
-
-    @property
-    def end(self) -> int:
-        """First byte after the slot."""
-        return self.offset + self.size
+from targets.timing import FlashTiming
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +31,7 @@ class Step:
         name: the layer's label, made unique within the network.
         inputs: the slots of its arena inputs, in order.
         function: index into `Plan.functions`.
+        predicted: the variant with its predictions.
     """
 
     index: int
@@ -61,6 +44,7 @@ class Step:
     output: Slot
     scratch: Slot | None
     function: int
+    predicted: Candidate
 
     @property
     def weight_bytes(self) -> int:
@@ -104,6 +88,7 @@ class Plan:
         size: bytes of the arena with scratch: what the caller provides.
         bound: bytes that no placement of the tensors can go below.
         size_bound: bytes that no placement of tensors and scratch can go below.
+        candidates: of each step, the variants that could run it.
     """
 
     graph: Graph
@@ -115,6 +100,19 @@ class Plan:
     size: int
     bound: int
     size_bound: int
+    candidates: tuple[tuple[Candidate, ...], ...]
+
+    @property
+    def predicted_cycles(self) -> float:
+        """Cycles of a run, waits for flash included."""
+        return sum(step.predicted.total for step in self.steps)
+
+    @property
+    def predicted_flash(self) -> int:
+        """Bytes of constants and instructions."""
+        constants = sum(step.predicted.constants + CALL for step in self.steps)
+        code = {step.function: step.predicted.code for step in self.steps}
+        return CALLS + constants + sum(code.values())
 
     @property
     def scratch(self) -> int:
@@ -133,6 +131,8 @@ def make(
     core: Core,
     objective: Objective = "balanced",
     overrides: Mapping[str, str] | None = None,
+    budget: Budget | None = None,
+    flash: FlashTiming | None = None,
 ) -> Plan:
     """The plan of a quantized graph for a core, in another order of operators if that needs less SRAM.
 
@@ -141,118 +141,107 @@ def make(
         core: what the kernels may use.
         objective: what to save where variants differ.
         overrides: kernel variant by layer name, from a recipe.
+        budget: limits that the plan must keep.
+        flash: of the board, for waits; None where there are none, or none are known.
+
+    Raises:
+        UsageError: a recipe names a layer or a kernel that does not exist or serve.
+        UnsupportedModel: no kernel serves a layer.
+        DoesNotFit: no choice of kernels keeps the budget.
     """
-    given = _make(graph, core, objective, overrides)
+    chosen = overrides or {}, budget or Budget(), flash
+    given = _make(graph, core, objective, *chosen)
     other = reordered(graph)
     if other is graph:
         return given
-    moved = _make(other, core, objective, overrides)
+    moved = _make(other, core, objective, *chosen)
     return moved if moved.size < given.size else given
 
 
 def _make(
-    graph: Graph, core: Core, objective: Objective, overrides: Mapping[str, str] | None
+    graph: Graph,
+    core: Core,
+    objective: Objective,
+    overrides: Mapping[str, str],
+    budget: Budget,
+    flash: FlashTiming | None,
 ) -> Plan:
     """The plan of a graph as it stands."""
-    layers = [
-        Layer(node, tuple(graph.tensors[i] for i in node.inputs), graph.tensors[node.output], core)
-        for node in graph.nodes
-        if node.op.kind != "reshape"
+    network = arrange.network(graph, core)
+    wanted = _checked_overrides(network.names, overrides)
+    table = [
+        _candidates(network, index, wanted.get(name), flash)
+        for index, name in enumerate(network.names)
     ]
-    names = _layer_names(layers)
-    wanted = _checked_overrides(names, overrides or {})
-    kernels = [
-        choose(layer, objective, wanted.get(name))
-        for layer, name in zip(layers, names, strict=True)
-    ]
-    roots, needed = aliases(graph), scratch_sizes(layers, kernels)
-    problem = placement_problem(graph, layers, kernels)
-    memory, overlaps = lay_out(problem, needed), problem.overlaps
-    slots = {
-        b.name: Slot(b.name, memory.bases[b.name], b.size, b.first, b.last) for b in problem.buffers
-    }
-    scratch = [
-        Slot(f"scratch{i}", memory.scratch[i], needed[i], i, i) if i in needed else None
-        for i in range(len(layers))
-    ]
-    orders = [
-        _order([o for o in overlaps if o.born == layer.output.name], slots) for layer in layers
-    ]
-    steps, functions = _steps(
-        graph.name, list(zip(names, layers, kernels, orders, scratch, strict=True)), slots, roots
-    )
+    chosen = select(table, objective, budget, lambda row: _sizes(network, row))
+    picked = [row[index] for row, index in zip(table, chosen, strict=True)]
+    space = arrange.arranged(network, [one.kernel for one in picked])
+    orders = arrange.orders(network, space)
+    rows = list(zip(network.names, network.layers, picked, orders, space.scratch, strict=True))
+    steps, functions = _steps(graph.name, rows, space.slots, network.roots)
     return Plan(
         graph=graph,
         core=core,
         steps=steps,
         functions=functions,
-        slots={name: slots[root] for name, root in roots.items()},
-        arena=memory.arena,
-        size=memory.size,
-        bound=memory.bound,
-        size_bound=memory.size_bound,
+        slots={name: space.slots[root] for name, root in network.roots.items()},
+        arena=space.arena,
+        size=space.size,
+        bound=space.bound,
+        size_bound=space.size_bound,
+        candidates=tuple(tuple(row) for row in table),
     )
 
 
-def placement_problem(graph: Graph, layers: list[Layer], kernels: list[Kernel]) -> Problem:
-    """The tensors to be placed if these kernels run these layers."""
-    roots = aliases(graph)
-    buffers = _lifetimes(graph, layers, roots)
-    return Problem(buffers, _overlaps(graph, layers, kernels, buffers, roots), ALIGNMENT)
+def _sizes(network: Network, picked: list[Candidate]) -> Placed:
+    """SRAM and predicted flash of a choice: functions of both orders count twice."""
+    space = arrange.arranged(network, [one.kernel for one in picked])
+    functions = {
+        (one.function, order): one.code
+        for one, order in zip(picked, arrange.orders(network, space), strict=True)
+    }
+    flash = sum(one.constants + CALL for one in picked) + sum(functions.values())
+    return Placed(space.size, flash + CALLS, tuple(s.end if s else 0 for s in space.scratch))
 
 
-def scratch_sizes(layers: list[Layer], kernels: list[Kernel]) -> dict[int, int]:
-    """Bytes of scratch by step, of the steps that need some."""
-    sizes = (kernel.scratch(layer) for layer, kernel in zip(layers, kernels, strict=True))
-    return {index: size for index, size in enumerate(sizes) if size}
+def _candidates(
+    network: Network, index: int, wanted: str | None, flash: FlashTiming | None
+) -> list[Candidate]:
+    """The variants that serve a layer, or the one that a recipe wants."""
+    layer = network.layers[index]
+    return [
+        candidate(kernel, layer, arrange.live(network, index, kernel), flash)
+        for kernel in serving(layer, wanted)
+    ]
 
 
-def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None = None) -> Kernel:
-    """The cheapest variant that serves a layer, or the one that a recipe wants.
-
-    "speed" saves cycles. "balanced" too, but flash beyond the usual has to save `CYCLES_PER_BYTE`. "sram"
-    prefers kernels in C that run in both orders: they overlap best, and need little scratch. "flash"
-    prefers kernels in C: unrolled assembly is fast but long.
-    """
+def serving(layer: Layer, wanted: str | None = None) -> list[Kernel]:
+    """The variants that can run a layer, or the one that a recipe wants."""
     variants = KERNELS[layer.node.op.kind]
-    serving = [k for k in variants if k.serves(layer) and wanted in (None, k.name)]
-    if not serving and wanted:
-        able = ", ".join(k.name for k in variants if k.serves(layer))
+    able = [kernel for kernel in variants if kernel.serves(layer)]
+    found = [kernel for kernel in able if wanted in (None, kernel.name)]
+    if not found and wanted:
         raise UsageError(
-            f"recipe: layer {layer.label!r} cannot run kernel {wanted!r}", hint=f"able: {able}"
+            f"recipe: layer {layer.label!r} cannot run kernel {wanted!r}",
+            hint=f"able: {', '.join(kernel.name for kernel in able)}",
         )
-    if not serving:
+    if not found:
         raise UnsupportedModel(
             f"{layer.label}: no {layer.node.op.kind} kernel serves this layer", node=layer.label
         )
-    if objective == "sram":
-        return min(serving, key=lambda k: (len(k.orders) == 1, bool(k.assembly), k.cycles(layer)))
-    if objective == "flash":
-        return min(serving, key=lambda k: (k.assembly is not None, k.cycles(layer)))
-    if objective == "balanced":
-        return min(
-            serving, key=lambda k: k.cycles(layer) + CYCLES_PER_BYTE * _extra_flash(k, layer)
-        )
-    return min(serving, key=lambda kernel: kernel.cycles(layer))
+    return found
 
 
-def _extra_flash(kernel: Kernel, layer: Layer) -> int:
-    """Predicted bytes of flash beyond weights as they are and a usual function."""
-    if kernel.flash is None:
-        return 0
-    weights = sum(t.size for t in layer.inputs if t.data is not None)
-    return max(0, kernel.flash(layer) - weights - USUAL_CODE)
+def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None = None) -> Kernel:
+    """The variant for a layer by itself."""
+    row = [candidate(kernel, layer) for kernel in serving(layer, wanted)]
+    (index,) = select([row], objective, Budget(), _alone)
+    return row[index].kernel
 
 
-def _layer_names(layers: list[Layer]) -> list[str]:
-    """Labels made unique: the second layer of an ONNX node is called "node#2"."""
-    seen: dict[str, int] = {}
-    names = []
-    for layer in layers:
-        seen[layer.label] = seen.get(layer.label, 0) + 1
-        number = seen[layer.label]
-        names.append(layer.label if number == 1 else f"{layer.label}#{number}")
-    return names
+def _alone(picked: list[Candidate]) -> Placed:
+    (one,) = picked
+    return Placed(one.live, one.constants + one.code + CALL + CALLS, (one.scratch,))
 
 
 def _checked_overrides(names: list[str], overrides: Mapping[str, str]) -> Mapping[str, str]:
@@ -264,76 +253,7 @@ def _checked_overrides(names: list[str], overrides: Mapping[str, str]) -> Mappin
     return overrides
 
 
-def aliases(graph: Graph) -> dict[str, str]:
-    """Root of every activation: reshaping moves no byte, so its output is its input."""
-    roots = {port.tensor: port.tensor for port in graph.inputs}
-    for node in graph.nodes:
-        is_alias = node.op.kind == "reshape"
-        roots[node.output] = roots[node.inputs[0]] if is_alias else node.output
-    return roots
-
-
-def _lifetimes(graph: Graph, layers: list[Layer], roots: Mapping[str, str]) -> tuple[Buffer, ...]:
-    last_step = max(len(layers) - 1, 0)
-    first = {roots[port.tensor]: 0 for port in graph.inputs}
-    last = dict.fromkeys(first, 0)
-    for index, layer in enumerate(layers):
-        for tensor in layer.activations:
-            last[roots[tensor.name]] = index
-        first[layer.output.name] = last[layer.output.name] = index
-    last |= {roots[port.tensor]: last_step for port in graph.outputs}
-    return tuple(Buffer(name, graph.tensors[name].size, first[name], last[name]) for name in first)
-
-
-def _overlaps(
-    graph: Graph,
-    layers: list[Layer],
-    kernels: list[Kernel],
-    buffers: tuple[Buffer, ...],
-    roots: Mapping[str, str],
-) -> tuple[Overlap, ...]:
-    """What each kernel's footprints allow between a dying input and the output."""
-    lives = {buffer.name: buffer for buffer in buffers}
-    outputs = {roots[port.tensor] for port in graph.outputs}
-    found = []
-    for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
-        born = lives[layer.output.name]
-        allowed: dict[str, list[Footprint | None]] = {}
-        for tensor, footprint in zip(layer.activations, kernel.footprints(layer), strict=True):
-            allowed.setdefault(roots[tensor.name], []).append(footprint)
-        for root, footprints in allowed.items():
-            dies = lives[root].last == index and root not in outputs
-            if dies and all(footprint is not None for footprint in footprints):
-                known = [footprint for footprint in footprints if footprint is not None]
-                found.append(_overlap(lives[root], born, known, kernel))
-    return tuple(found)
-
-
-def _overlap(dying: Buffer, born: Buffer, footprints: list[Footprint], kernel: Kernel) -> Overlap:
-    """Least distances for every order that the kernel can be rendered in."""
-    limit = -max(born.size, dying.size)  # beyond it the two are disjoint anyway
-    distances: dict[str, int | None] = {"ascending": None, "descending": None}
-    if "ascending" in kernel.orders:
-        distances["ascending"] = max(limit, *(f.ascending_distance() for f in footprints))
-    if "descending" in kernel.orders:
-        backwards = (f.reversed().descending_distance() for f in footprints)
-        distances["descending"] = max(limit, *backwards)
-    return Overlap(dying.name, born.name, **distances)
-
-
-def _order(step_overlaps: list[Overlap], slots: Mapping[str, Slot]) -> Order:
-    """The order in which a step's kernel may run where its tensors were placed."""
-    for overlap in step_overlaps:
-        dying, born = slots[overlap.dying], slots[overlap.born]
-        if dying.offset >= born.end or born.offset >= dying.end:
-            continue
-        ascending = overlap.ascending
-        if ascending is None or dying.offset - born.offset < ascending:
-            return "descending"
-    return "ascending"
-
-
-Row = tuple[str, Layer, Kernel, Order, Slot | None]
+Row = tuple[str, Layer, Candidate, Order, Slot | None]
 
 
 def _steps(
@@ -342,16 +262,10 @@ def _steps(
     functions: dict[tuple[object, ...], Function] = {}
     indices: dict[tuple[object, ...], int] = {}
     steps = []
-    for index, (own_name, layer, kernel, order, scratch) in enumerate(rows):
-        instance = kernel.instance(layer)
+    for index, (own_name, layer, chosen, order, scratch) in enumerate(rows):
+        kernel, instance = chosen.kernel, chosen.instance
         inputs = tuple(slots[roots[tensor.name]] for tensor in layer.activations)
-        key = (
-            kernel.template,
-            order,
-            tuple(sorted((k, repr(v)) for k, v in instance.params.items())),
-            tuple((c.name, c.ctype) for c in instance.constants),
-            len(inputs),
-        )
+        key = (function_key(kernel, instance), order, len(inputs))
         if key not in functions:
             taken = {function.name for function in functions.values()}
             way = "_down" if order == "descending" else ""
@@ -371,6 +285,7 @@ def _steps(
                 output=slots[layer.output.name],
                 scratch=scratch,
                 function=indices[key],
+                predicted=chosen,
             )
         )
     return tuple(steps), tuple(functions.values())

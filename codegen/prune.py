@@ -5,7 +5,8 @@
    equal the zero point, so that it counts nothing inside and outside alike.
 2. A channel that nobody needs any more is not computed: its weights go, and in channel-wise operators
    (depthwise, pooling, addition, ...) the channels of operands and result go together.
-3. Repeated until nothing changes: removed rows leave columns that are all zero.
+3. Channels that compute the same are read as one (codegen.merge).
+4. Repeated until nothing changes: removed rows leave columns that are all zero.
 
 Every output byte stays the same, for every input. Requantization keeps the shift that it had.
 """
@@ -17,16 +18,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from codegen.channels import flattens, is_channelwise, is_depthwise, mixes
 from codegen.intervals import Interval, analyse
 from codegen.ir import Array, Graph, IntArray, Node, Quant, Tensor, verify_quantized
+from codegen.merge import merge
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
-from codegen.ops.mean import Mean
 from codegen.ops.reshape import Reshape
 from codegen.quant.fixed import INT32_MAX, Requant
 from codegen.requantize import ONE, rule
 
-CHANNELWISE = frozenset({"lookup", "add", "mul", "max_pool", "average_pool", "resize"})
 Atom = tuple[str, int]  # a tensor and one of its channels
 Kept = Mapping[str, list[int]]
 
@@ -34,6 +35,7 @@ Kept = Mapping[str, list[int]]
 def prune(graph: Graph) -> Graph:
     """The same function with fewer channels."""
     while True:
+        graph = verify_quantized(merge(graph))
         found = analyse(graph)
         kept = _needed_channels(graph, found)
         if all(len(channels) == graph.tensors[name].shape[-1] for name, channels in kept.items()):
@@ -101,55 +103,26 @@ def _activations(graph: Graph, node: Node) -> list[str]:
 def _links(graph: Graph, node: Node) -> Iterator[tuple[Atom, Atom]]:
     """Channels of operands and result that a channel-wise operator ties together."""
     channels = graph.tensors[node.output].shape[-1]
-    if _is_channelwise(graph, node):
+    if is_channelwise(graph, node):
         for name in _activations(graph, node):
             depth = graph.tensors[name].shape[-1]
             if depth == channels:
                 yield from (((name, c), (node.output, c)) for c in range(channels))
-    elif _flattens(graph, node):
+    elif flattens(graph, node):
         depth = graph.tensors[node.inputs[0]].shape[-1]
         yield from (((node.inputs[0], i % depth), (node.output, i)) for i in range(channels))
 
 
-def _is_channelwise(graph: Graph, node: Node) -> bool:
-    op = node.op
-    if isinstance(op, Conv2D):
-        return _is_depthwise(graph, node)
-    if isinstance(op, Mean):
-        return max(op.axes) < len(graph.tensors[node.inputs[0]].shape) - 1
-    if op.kind in CHANNELWISE:
-        operands = [graph.tensors[name] for name in node.inputs]
-        channels = graph.tensors[node.output].shape[-1]
-        # A repeated single channel cannot be cut; constants can, along with the rest.
-        return all(t.shape[-1] in (channels, 1) and len(t.shape) > 1 for t in operands)
-    return False
-
-
-def _is_depthwise(graph: Graph, node: Node) -> bool:
-    op = node.op
-    depth = graph.tensors[node.inputs[0]].shape[-1]
-    return isinstance(op, Conv2D) and op.groups == depth == graph.tensors[node.output].shape[-1]
-
-
-def _flattens(graph: Graph, node: Node) -> bool:
-    """A reshape that keeps whole pixels together, so that channels stay recognisable."""
-    if not isinstance(node.op, Reshape):
-        return False
-    depth = graph.tensors[node.inputs[0]].shape[-1]
-    return node.op.shape[-1] % depth == 0
-
-
 def _reads(graph: Graph, node: Node, found: Mapping[str, Interval]) -> Iterator[Atom]:
     """Channels of its operands that a node needs whatever becomes of its own."""
-    if _flattens(graph, node):
+    if flattens(graph, node):
         return
-    if _is_channelwise(graph, node):
+    if is_channelwise(graph, node):
         for name in _activations(graph, node):  # what has one channel for all is never cut
             if graph.tensors[name].shape[-1] != graph.tensors[node.output].shape[-1]:
                 yield from _atoms(graph, name)
         return
-    mixes = isinstance(node.op, Dense) or (isinstance(node.op, Conv2D) and node.op.groups == 1)
-    if not mixes:
+    if not mixes(graph, node):
         for name in _activations(graph, node):
             yield from _atoms(graph, name)
         # Its result keeps all channels too: such operators are not cut.
@@ -231,7 +204,7 @@ def _cut_layer(
     bias: IntArray = b.values.astype(np.int64)
     data = w.values
     if isinstance(op, Conv2D) and op.groups > 1:
-        if _is_depthwise(graph, node):
+        if is_depthwise(graph, node):
             op = replace(op, groups=len(rows))
     else:
         gone = sorted(set(range(x.shape[-1])) - set(columns))

@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.models import TASKS, Task
 from codegen import emit
+from codegen.select import Objective
 from emulator import elf
 from emulator.blocks import BlockCount
 from emulator.cortex_m import CortexM
@@ -27,7 +28,7 @@ from targets.machine import ModelImage
 from targets.target import Target, load
 from tests.golden import network
 from thumbnet import compiler, project
-from thumbnet.options import CompileOptions, Objective
+from thumbnet.options import CompileOptions
 
 BOARD = "nucleo-l4r5zi"
 SOURCES = ("startup.c", "main.c")

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.models import TASKS, Task
+from codegen.select import Objective
 from thumbnet import compiler, project, verify
-from thumbnet.options import CompileOptions, Objective, RunOptions
+from thumbnet.options import CompileOptions, RunOptions
 
 # Kernels whose predictions count their templates' instructions; those of kernels in C are rough.
 COUNTED: tuple[str, ...] = ("conv2d.gemm", "conv2d.winograd", "conv2d.winograd_small")

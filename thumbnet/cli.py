@@ -158,11 +158,16 @@ def ops(as_json: bool, quiet: bool) -> None:
 
 
 def _compile_options(options: dict[str, Any]) -> Any:
-    from thumbnet.options import Budget, CompileOptions
+    from codegen.select import Budget
+    from thumbnet.options import CompileOptions
 
     chosen = dict(options)
-    limits = {key: _size(key, chosen.pop(key)) for key in ("sram", "flash", "cycles")}
-    return CompileOptions(**chosen | {"shapes": _shapes(chosen["shapes"])}, budget=Budget(**limits))
+    budget = Budget(
+        sram=_size("sram", chosen.pop("sram")),
+        flash=_size("flash", chosen.pop("flash")),
+        cycles=_size("cycles", chosen.pop("cycles")),
+    )
+    return CompileOptions(**chosen | {"shapes": _shapes(chosen["shapes"])}, budget=budget)
 
 
 def _size(option: str, text: str | None) -> int | None:

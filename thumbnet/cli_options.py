@@ -77,6 +77,11 @@ compile_options = stacked(
         metavar="FILE.toml",
         help="Per-layer choices (DIR/recipe.toml of an earlier build).",
     ),
+    click.option(
+        "--explain",
+        metavar="LAYER",
+        help="Show a layer's candidates, why each serves or not, and why one was chosen; or 'all'.",
+    ),
     click.option("--name", help="Name of the model in C. [default: from the file's name]"),
     click.option("--sram", metavar="SIZE", help="SRAM budget, like 64K."),
     click.option("--flash", metavar="SIZE", help="Flash budget, like 512K."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,11 @@ from codegen import (
 from codegen.ir import Array, Graph, macs, node_macs
 from codegen.names import identifier
 from codegen.quant import calibrate, quantize
+from codegen.select import Budget
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
 from targets.target import load as load_target
-from thumbnet import memory_map, project
+from thumbnet import explain, memory_map, project
 from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -105,14 +106,17 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     target = load_target(options.target)
     choices = recipe.load(options.recipe) if options.recipe else recipe.Recipe()
     prepared = prepare(model, options, choices, progress)
-    planned = check_plan.check(
-        plan.make(prepared.quantized, target.core, options.optimize, choices.kernels)
-    )
-    _check_budget(planned, target, options)
+    planned = check_plan.check(_planned(prepared.quantized, target, choices.kernels, options))
     sha256 = importer.digest(model)
     written = emit.emit(planned, target, sha256)
     sources = {name: text.encode() for name, text in written.files.items()}
     manifest = describe(planned, prepared.float_graph, target, sha256, sources)
+    if options.explain:
+        for index in explain.layers(planned, options.explain):
+            step = planned.steps[index]
+            named = step.name in choices.kernels
+            found = explain.candidates(planned, step, options.optimize, named)
+            manifest["layers"][index]["candidates"] = found
     manifest |= {"sources": written.sources, "host_sources": written.host_sources}
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
@@ -193,37 +197,34 @@ def _adopt_input_grid(graph: Graph, found: data.DataSet | None) -> Graph:
     return graph.with_tensors(*changed)
 
 
-def _check_budget(planned: plan.Plan, target: Target, options: CompileOptions) -> None:
-    """Raises DoesNotFit when memory is short, by how much, and what would help."""
-    figures = emit.figures(planned)
-    flash = figures["weights"] + figures["constants"]
-    cycles = int(sum(s.kernel.cycles(s.layer) for s in planned.steps))
-    checks = (
-        ("SRAM", planned.size, options.budget.sram, "--sram", "a smaller model"),
-        ("SRAM", planned.size, target.ram.size, f"RAM of {target.name}", "a board with more RAM"),
-        ("flash", flash, options.budget.flash, "--flash", "fewer or narrower weights"),
-        ("flash", flash, target.flash.size, f"flash of {target.name}", "a board with more flash"),
-        ("cycles", cycles, options.budget.cycles, "--cycles", "--optimize speed"),
-    )
-    for what, needed, limit, name, remedy in checks:
-        if limit is not None and needed > limit:
-            over = f"{needed - limit:,} too many"
-            where, hint = _sram_advice(planned, limit, remedy) if what == "SRAM" else ("", remedy)
-            message = f"{what}: needs {needed:,}, {name} allows {limit:,}: {over}{where}"
-            raise DoesNotFit(message, hint=f"try {hint}")
+def _planned(
+    graph: Graph, target: Target, kernels: Mapping[str, str], options: CompileOptions
+) -> plan.Plan:
+    """The plan within all budgets; where there is none, the error names what takes the SRAM."""
+    budget = _budget(target, options.budget)
+    try:
+        return plan.make(graph, target.core, options.optimize, kernels, budget, target.flash_timing)
+    except DoesNotFit as error:
+        smallest = plan.make(graph, target.core, "sram", kernels)
+        peak = advice.peak(smallest)
+        if peak is None or budget.sram is None or smallest.size <= budget.sram:
+            raise
+        where = f"; the largest step is {peak.layer} ({peak.bytes:,} B)"
+        tried = "; ".join(advice.in_words(a) for a in peak.advice[:2])
+        hint = error.hint + (f"; not enough alone: {tried}" if tried else "")
+        raise DoesNotFit(error.message + where, hint=hint) from error
 
 
-def _sram_advice(planned: plan.Plan, limit: int, otherwise: str) -> tuple[str, str]:
-    """Where the SRAM goes, and what would help: what was planned and found smaller."""
-    peak = advice.peak(planned)
-    if peak is None:
-        return "", otherwise
-    where = f"; the largest step is {peak.layer} ({peak.bytes:,} B)"
-    enough = advice.enough(peak.advice, limit)
-    if enough:
-        return where, "; or ".join(advice.in_words(a) for a in enough[:2])
-    tried = "; ".join(advice.in_words(a) for a in peak.advice[:2])
-    return where, f"{otherwise}" + (f"; not enough alone: {tried}" if tried else "")
+def _budget(target: Target, wanted: Budget) -> Budget:
+    """The user's limits, or the target's memory where that is less."""
+    sizes, limits = {"sram": target.ram.size, "flash": target.flash.size}, dict(wanted.limits)
+    least: dict[str, int] = {}
+    for name, size in sizes.items():
+        given = getattr(wanted, name)
+        least[name] = size if given is None else min(given, size)
+        if least[name] == size:
+            limits[name] = f"{'RAM' if name == 'sram' else 'flash'} of {target.name}"
+    return replace(wanted, sram=least["sram"], flash=least["flash"], limits=limits)
 
 
 def describe(
@@ -268,7 +269,9 @@ def describe(
             "weights": figures["weights"],
             "constants": figures["constants"],
             "code": None,
+            "predicted": planned.predicted_flash,
         },
+        "predicted_cycles": round(planned.predicted_cycles),
         "inputs": [_port(planned, port) for port in planned.graph.inputs],
         "outputs": [_port(planned, port) for port in planned.graph.outputs],
         "layers": [_layer(planned, step) for step in planned.steps],

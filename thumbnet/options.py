@@ -7,18 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from codegen.select import Budget, Objective
+
 Accuracy = Literal["host", "emulator", "none"]
 EngineName = Literal["unicorn", "qemu"]
-Objective = Literal["speed", "sram", "flash", "balanced"]
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """Upper limits in bytes and cycles; None = no limit."""
-
-    sram: int | None = None
-    flash: int | None = None
-    cycles: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +22,7 @@ class CompileOptions:
         calib: calibration data (`FILE.npz[:key]`), "random", or None to take it from `data`.
         method: how calibration turns values into ranges.
         shapes: shapes of inputs with dynamic dimensions.
+        explain: the layer whose candidates are wanted, or "all".
     """
 
     target: str = "generic-m4"
@@ -46,6 +39,7 @@ class CompileOptions:
     seed: int = 0
     budget: Budget = field(default_factory=Budget)
     dump: Path | None = None
+    explain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

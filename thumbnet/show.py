@@ -48,7 +48,25 @@ def generated(found: dict[str, Any], folder: Path) -> None:
     _title(found)
     _print_layers(found["layers"], with_cycles=False)
     _memory(found)
+    explained(found)
     out.print(f"wrote {folder}/ - next: thumbnet build {folder}, thumbnet emulate {folder}")
+
+
+def explained(found: dict[str, Any]) -> None:
+    """The candidates of the layers that were asked about; predictions."""
+    headings = ("", "kernel", "cycles", "waits", "flash", "scratch", "SRAM of step", "why")
+    keys = ("cycles", "wait_cycles", "flash", "scratch", "step_sram")
+    for layer in (layer for layer in found["layers"] if "candidates" in layer):
+        out.print(Text(f"{_plain(layer['name'])}: candidates, predicted", "bold"))
+        table = Table(box=None, pad_edge=False)
+        for heading in headings:
+            left = heading in ("", "kernel", "why")
+            table.add_column(heading, justify="left" if left else "right", no_wrap=heading != "why")
+        for one in layer["candidates"]:
+            numbers = [f"{one[key]:,}" if one["serves"] else "-" for key in keys]
+            mark = "*" if one["chosen"] else " "
+            table.add_row(mark, one["kernel"], *numbers, Text(one["reason"]))
+        out.print(table)
 
 
 def built(found: dict[str, Any]) -> None:
@@ -78,6 +96,7 @@ def checked(found: dict[str, Any], by: str = "layers") -> None:
     if found["not_counted"] is not None:
         fact("Inference", found["not_counted"])
     _accuracy(found)
+    explained(found)
     _verdict(found)
 
 

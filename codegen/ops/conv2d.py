@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
@@ -28,7 +28,7 @@ from codegen.tuned import (
     limbs,
     winograd_kernels,
 )
-from codegen.tuned.lanes import folded_bias, lane
+from codegen.tuned.lanes import folded_bias
 
 CHUNK = 1 << 23
 
@@ -208,24 +208,19 @@ def _label(layer: Layer) -> str:
     return window.label(*_sliding(layer))
 
 
-def _as_stored(layer: Layer) -> Array:
-    return layer.inputs[1].values
-
-
 def _window_instance(layer: Layer) -> Instance:
-    constants, params = _constants(layer, _as_stored(layer), folded=True)
+    constants, params = _constants(layer, layer.inputs[1].values, folded=True)
     return Instance(_label(layer), params, constants)
 
 
 def _pointwise_instance(layer: Layer) -> Instance:
-    constants, params = _constants(layer, _as_stored(layer), folded=True)
+    constants, params = _constants(layer, layer.inputs[1].values, folded=True)
     kept = {key: params[key] for key in ("depth", "channels", "block", "q")}
-    pixels = layer.output.shape[1] * layer.output.shape[2]
-    return Instance(_label(layer), {"pixels": pixels, **kept}, constants)
+    return Instance(_label(layer), {"pixels": int(_pixels(layer)), **kept}, constants)
 
 
 def _depthwise_instance(layer: Layer) -> Instance:
-    by_tap = np.moveaxis(_as_stored(layer)[..., 0], 0, -1)
+    by_tap = np.moveaxis(layer.inputs[1].values[..., 0], 0, -1)
     constants, params = _constants(layer, by_tap, folded=False)
     return Instance(f"depthwise_{_label(layer)}", params, constants)
 
@@ -252,11 +247,8 @@ def _sliding(layer: Layer) -> tuple[Window, tuple[int, ...], tuple[int, ...]]:
     return op.window(layer.inputs[1].shape), layer.inputs[0].shape, layer.output.shape
 
 
-def _depthwise_dsp_serves(layer: Layer) -> bool:
-    core = layer.core
-    fits = core.dsp and _is_depthwise(layer) and depthwise.fits(*_sliding(layer)[:2])
-    aligned = layer.output.shape[3] % 4 == 0 or core.unaligned
-    return fits and aligned and lane(_scaling(layer)) is not None
+def _depthwise_dsp_refusal(layer: Layer) -> str:
+    return depthwise.refusal(layer, _scaling(layer), *_sliding(layer)[:2], _is_depthwise(layer))
 
 
 def _depthwise_dsp_cycles(layer: Layer) -> float:
@@ -268,7 +260,7 @@ def _depthwise_dsp_cycles(layer: Layer) -> float:
 def _direct_instance(layer: Layer) -> Instance:
     op = layer.node.op
     assert isinstance(op, Conv2D)
-    constants, params = _constants(layer, _as_stored(layer), folded=False)
+    constants, params = _constants(layer, layer.inputs[1].values, folded=False)
     groups = {
         "group_depth": layer.inputs[1].shape[3],
         "group_channels": layer.output.shape[3] // op.groups,
@@ -297,6 +289,11 @@ def _macs(layer: Layer) -> int:
     return layer.output.size * (weights.size // weights.shape[0])
 
 
+def _pixels(layer: Layer) -> float:
+    """Output pixels: how often kernels that take one at a time read all weights."""
+    return float(layer.output.shape[1] * layer.output.shape[2])
+
+
 def _footprints(reads_first: bool) -> Callable[[Layer], tuple[Footprint | None, ...]]:
     def footprints(layer: Layer) -> tuple[Footprint | None, ...]:
         return (window.footprint(*_sliding(layer), reads_first),)
@@ -313,9 +310,8 @@ def _geometry(layer: Layer) -> gemm.Geometry:
     return gemm.geometry(*_sliding(layer))
 
 
-def _gemm_serves(layer: Layer) -> bool:
-    able = layer.core.dsp and layer.core.unaligned and _groups(layer) == 1
-    return able and gemm.serves(layer, _scaling(layer), _geometry(layer))
+def _gemm_refusal(layer: Layer) -> str:
+    return gemm.refusal(layer, _scaling(layer), _geometry(layer), _groups(layer))
 
 
 def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
@@ -323,10 +319,31 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
     return (gemm.footprint(shape.slides, shape.x, shape.y),)
 
 
+def _window_cycles(layer: Layer) -> float:
+    return layer.dot_cycles(_macs(layer)) + 8.0 * _copied_bytes(layer) * _pixels(layer)
+
+
+def _in_c(
+    name: str,
+    serves: Callable[[Layer], bool],
+    instance: Callable[[Layer], Instance],
+    cycles: Callable[[Layer], float],
+) -> Kernel:
+    """A portable variant that takes one pixel at a time."""
+    return Kernel(
+        name=f"conv2d.{name}",
+        template=f"ops/conv2d.{name}.c.j2",
+        serves=serves,
+        instance=instance,
+        cycles=cycles,
+        footprints=_footprints(reads_first=False),
+        passes=_pixels,
+        orders=BOTH_ORDERS,
+    )
+
+
 KERNELS = (
-    *winograd_kernels.variants(
-        lambda layer: layer.core.dsp and _groups(layer) == 1, _scaling, _sliding, _limits
-    ),
+    *winograd_kernels.variants(_groups, _scaling, _sliding, _limits),
     conv_pairs.kernel(_sliding, _groups, _form),
     depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
     depthwise_strips.kernel(_sliding, _is_depthwise, _scaling, _limits),
@@ -334,60 +351,50 @@ KERNELS = (
         name="conv2d.gemm",
         template="ops/conv2d.gemm.c.j2",
         assembly="ops/conv2d.gemm.S.j2",
-        serves=_gemm_serves,
+        serves=lambda layer: not _gemm_refusal(layer),
+        refusal=_gemm_refusal,
         instance=lambda layer: gemm.instance(layer, _scaling(layer), _geometry(layer)),
         cycles=lambda layer: gemm.cycles(_geometry(layer), _limits(layer)),
+        passes=lambda layer: _pixels(layer) / gemm.PIXELS,
         footprints=_gemm_footprints,
         scratch=lambda layer: _geometry(layer).scratch,
     ),
-    Kernel(
-        name="conv2d.pointwise",
-        template="ops/conv2d.pointwise.c.j2",
-        serves=_is_pointwise,
-        instance=_pointwise_instance,
-        cycles=lambda layer: layer.dot_cycles(_macs(layer)),
-        footprints=_footprints(reads_first=False),
-        orders=BOTH_ORDERS,
+    _in_c(
+        "pointwise",
+        _is_pointwise,
+        _pointwise_instance,
+        lambda layer: layer.dot_cycles(_macs(layer)),
     ),
     Kernel(
         name="conv2d.depthwise_dsp",
         template="ops/conv2d.depthwise_dsp.c.j2",
         assembly="ops/conv2d.depthwise_dsp.S.j2",
-        serves=_depthwise_dsp_serves,
+        serves=lambda layer: not _depthwise_dsp_refusal(layer),
+        refusal=_depthwise_dsp_refusal,
         instance=lambda layer: depthwise.instance(layer, _scaling(layer), *_sliding(layer)),
         cycles=_depthwise_dsp_cycles,
+        passes=_pixels,
         footprints=_footprints(reads_first=False),
         scratch=lambda layer: depthwise.scratch(*_sliding(layer)[:2]),
     ),
-    Kernel(
-        name="conv2d.depthwise",
-        template="ops/conv2d.depthwise.c.j2",
-        serves=_is_depthwise,
-        instance=_depthwise_instance,
-        cycles=lambda layer: 18.0 * _macs(layer) + 32.0 * layer.output.size,
-        footprints=_footprints(reads_first=False),
-        orders=BOTH_ORDERS,
+    _in_c(
+        "depthwise",
+        _is_depthwise,
+        _depthwise_instance,
+        lambda layer: 18.0 * _macs(layer) + 32.0 * layer.output.size,
     ),
-    Kernel(
-        name="conv2d.window",
-        template="ops/conv2d.window.c.j2",
-        serves=lambda layer: _groups(layer) == 1,
-        instance=_window_instance,
-        cycles=lambda layer: (
-            layer.dot_cycles(_macs(layer))
-            + 8.0 * _copied_bytes(layer) * layer.output.shape[1] * layer.output.shape[2]
-        ),
+    replace(
+        _in_c("window", lambda layer: _groups(layer) == 1, _window_instance, _window_cycles),
         footprints=_footprints(reads_first=True),
-        orders=BOTH_ORDERS,
         scratch=_copied_bytes,
     ),
-    Kernel(
-        name="conv2d.direct",
+    replace(
+        _in_c(
+            "direct",
+            lambda layer: True,
+            _direct_instance,
+            lambda layer: 20.0 * _macs(layer) + 40.0 * layer.output.size,
+        ),
         template="ops/conv2d.c.j2",
-        serves=lambda layer: True,
-        instance=_direct_instance,
-        cycles=lambda layer: 20.0 * _macs(layer) + 40.0 * layer.output.size,
-        footprints=_footprints(reads_first=False),
-        orders=BOTH_ORDERS,
     ),
 )

@@ -12,7 +12,19 @@ import numpy.typing as npt
 
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, Tensor
-from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
+from codegen.kernel import (
+    BOTH_ORDERS,
+    NO_LANE,
+    NO_SMLAD,
+    NOT_ALIGNED,
+    Constant,
+    Footprint,
+    Instance,
+    Kernel,
+    Layer,
+    channel_block,
+    unmet,
+)
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
@@ -191,17 +203,31 @@ def _scaling(layer: Layer) -> Scaling:
     return weighted(layer.inputs, y, limits, op.rounding, layer.label, op.shift)
 
 
-def _dsp_serves(layer: Layer) -> bool:
+def _dsp_refusal(layer: Layer) -> str:
     x, w, b = layer.inputs
     channels, length = w.shape
     aligned = length % 4 == 0 or layer.output.size == channels or layer.core.unaligned
-    if not layer.core.dsp or not aligned or w.values.min() < -127:
-        return False
-    # Odd channels are summed times 256.
-    if max(abs(int(end)) for ends in reach(x.grid, w, b) for end in (ends.min(), ends.max())) >> 23:
-        return False
-    scaling = _scaling(layer)
-    return lane(scaling) is not None and lane(scaling, 8) is not None
+
+    def sums_fit() -> bool:
+        ends = (end for ends in reach(x.grid, w, b) for end in (ends.min(), ends.max()))
+        return not max(abs(int(end)) for end in ends) >> 23
+
+    def has_lanes() -> bool:
+        scaling = _scaling(layer)
+        return lane(scaling) is not None and lane(scaling, 8) is not None
+
+    return unmet(
+        (lambda: layer.core.dsp, NO_SMLAD),
+        (lambda: aligned, NOT_ALIGNED),
+        (lambda: bool(w.values.min() >= -127), "a weight of -128: 256 * odd + even leaves 16 bits"),
+        (sums_fit, "256 times a sum of an odd channel leaves 32 bits"),
+        (has_lanes, NO_LANE),
+    )
+
+
+def _rows(layer: Layer) -> float:
+    """Rows of the input: each reads all weights."""
+    return layer.output.size / layer.inputs[1].shape[0]
 
 
 def _dsp_instance(layer: Layer) -> Instance:
@@ -252,9 +278,11 @@ KERNELS = (
         name="dense.dsp",
         template="ops/dense.dsp.c.j2",
         assembly="ops/dense.dsp.S.j2",
-        serves=_dsp_serves,
+        serves=lambda layer: not _dsp_refusal(layer),
+        refusal=_dsp_refusal,
         instance=_dsp_instance,
         cycles=_dsp_cycles,
+        passes=_rows,
         footprints=_footprints(reads_first=True),
         scratch=lambda layer: 2 * packing.padded_length(layer.inputs[1].shape[1]),
     ),
@@ -264,6 +292,7 @@ KERNELS = (
         serves=lambda layer: True,
         instance=_instance,
         cycles=lambda layer: layer.dot_cycles(layer.output.size * layer.inputs[1].shape[1]),
+        passes=_rows,
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),

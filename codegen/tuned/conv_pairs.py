@@ -14,7 +14,17 @@ import numpy as np
 
 from codegen import window
 from codegen.ir import IntArray
-from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
+from codegen.kernel import (
+    HAS_DSP,
+    NO_LIMBS,
+    NOT_GROUPED,
+    Constant,
+    Footprint,
+    Instance,
+    Kernel,
+    Layer,
+    unmet,
+)
 from codegen.spatial import Window
 from codegen.tuned import pairs
 from codegen.tuned.lanes import signed
@@ -125,19 +135,27 @@ def kernel(
         assert fitting is not None
         return fitting
 
-    def able(layer: Layer) -> bool:
-        simple = not layer.core.thumb2 and groups(layer) == 1
-        return simple and serves(shape(layer)) and form(layer) is not None
+    def refusal(layer: Layer) -> str:
+        return unmet(
+            (lambda: not layer.core.dsp, HAS_DSP),
+            (lambda: groups(layer) == 1, NOT_GROUPED),
+            (lambda: serves(shape(layer)), "constants or offsets are too large for the template"),
+            (lambda: form(layer) is not None, NO_LIMBS),
+        )
 
     return Kernel(
         name="conv2d.pairs",
         template="ops/conv2d.pairs.c.j2",
         assembly="ops/conv2d.pairs.S.j2",
-        serves=able,
+        serves=lambda layer: not refusal(layer),
+        refusal=refusal,
         instance=lambda layer: instance(layer, found(layer), shape(layer)),
-        cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
+        cycles=lambda layer: (
+            cycles(layer, found(layer), shape(layer)) * pairs.speed(layer.core.thumb2)
+        ),
         footprints=lambda layer: (footprint(shape(layer)),),
         scratch=lambda layer: shape(layer).scratch,
+        passes=lambda layer: shape(layer).pixels / PIXELS,
     )
 
 
@@ -206,6 +224,7 @@ def instance(layer: Layer, form: Form, shape: Geometry) -> Instance:
         "zero_point": zero_point,
     }
     params = window.params(slides, shape.x, shape.y) | extra | form.params()
+    params["thumb2"] = layer.core.thumb2
     label = window.label(slides, shape.x, shape.y)
     constant = Constant("stream", "int32_t", words, layer.inputs[1].size)
     return Instance(f"pairs_{label}", params, (constant,))

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from codegen.ir import IntArray
-from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
+from codegen.kernel import (
+    HAS_DSP,
+    NO_LIMBS,
+    Constant,
+    Footprint,
+    Instance,
+    Kernel,
+    Layer,
+    unmet,
+)
 from codegen.tuned import pairs
 from codegen.tuned.conv_pairs import loop
 from codegen.tuned.lanes import signed
@@ -119,9 +128,12 @@ def kernel(
     def rows(layer: Layer) -> int:
         return layer.output.size // layer.output.shape[-1]
 
-    def able(layer: Layer) -> bool:
-        simple = not layer.core.thumb2 and layer.inputs[1].shape[1] <= LONGEST
-        return simple and form(layer) is not None
+    def refusal(layer: Layer) -> str:
+        return unmet(
+            (lambda: not layer.core.dsp, HAS_DSP),
+            (lambda: layer.inputs[1].shape[1] <= LONGEST, f"over {LONGEST} inputs"),
+            (lambda: form(layer) is not None, NO_LIMBS),
+        )
 
     def instance(layer: Layer) -> Instance:
         found = form(layer)
@@ -132,7 +144,8 @@ def kernel(
         name="dense.pairs",
         template="ops/dense.pairs.c.j2",
         assembly="ops/dense.pairs.S.j2",
-        serves=able,
+        serves=lambda layer: not refusal(layer),
+        refusal=refusal,
         instance=instance,
         cycles=lambda layer: cut(layer).cycles * rows(layer),
         footprints=footprints,
@@ -155,6 +168,7 @@ def _instance(layer: Layer, cut: Blocks, form: Form) -> Instance:
         "passes": passes,
         "pass_chunks": size,
         "stream_bytes": 4 * len(words),
+        "thumb2": layer.core.thumb2,
     }
     constant = Constant("stream", "int32_t", words, 2 * layer.inputs[1].size)
     return Instance(f"pairs_{length}_{channels}", params | form.params(), (constant,))

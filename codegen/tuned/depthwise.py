@@ -12,7 +12,7 @@ import numpy as np
 
 from codegen import window
 from codegen.ir import IntArray
-from codegen.kernel import Instance, Layer
+from codegen.kernel import NO_LANE, NO_SMLAD, NOT_ALIGNED, NOT_DEPTHWISE, Instance, Layer, unmet
 from codegen.requantize import Scaling
 from codegen.spatial import Window
 from codegen.tuned.lanes import folded_bias, halves, lane, stream
@@ -111,6 +111,18 @@ def fits(slides: Window, x: Shape) -> bool:
     taps = slides.kernel[0] * slides.kernel[1]
     steps = max(*slides.stride, *slides.dilation)
     return x[3] >= BLOCK and taps <= TAPS_LIMIT and steps < 256
+
+
+def refusal(layer: Layer, scaling: Scaling, slides: Window, x: Shape, deep: bool) -> str:
+    """Why the kernel cannot run a layer, depthwise if `deep`; empty if it can."""
+    core = layer.core
+    return unmet(
+        (lambda: core.dsp, NO_SMLAD),
+        (lambda: deep, NOT_DEPTHWISE),
+        (lambda: fits(slides, x), "too few channels, or too large a window"),
+        (lambda: layer.output.shape[3] % 4 == 0 or core.unaligned, NOT_ALIGNED),
+        (lambda: lane(scaling) is not None, NO_LANE),
+    )
 
 
 def scratch(slides: Window, x: Shape) -> int:

@@ -14,7 +14,17 @@ import numpy as np
 
 from codegen import window
 from codegen.ir import Array, IntArray
-from codegen.kernel import BOTH_ORDERS, Constant, Instance, Kernel, Layer
+from codegen.kernel import (
+    BOTH_ORDERS,
+    HAS_DSP,
+    NO_LIMBS,
+    NOT_DEPTHWISE,
+    Constant,
+    Instance,
+    Kernel,
+    Layer,
+    unmet,
+)
 from codegen.spatial import Window
 from codegen.tuned import pairs
 from codegen.tuned.lanes import signed
@@ -171,6 +181,7 @@ def instance(layer: Layer, form: Form, shape: Geometry) -> Instance:
         "zero_point": layer.inputs[0].grid.zero_point,
     }
     params = window.params(slides, shape.x, shape.y) | extra | form.params()
+    params["thumb2"] = layer.core.thumb2
     label = window.label(slides, shape.x, shape.y)
     return Instance(f"depthwise_pairs_{label}", params, (constant,))
 
@@ -211,18 +222,26 @@ def kernel(
         assert fitting is not None
         return fitting
 
-    def able(layer: Layer) -> bool:
-        simple = not layer.core.thumb2 and deep(layer)
-        return simple and serves(shape(layer)) and form(layer) is not None
+    def refusal(layer: Layer) -> str:
+        return unmet(
+            (lambda: not layer.core.dsp, HAS_DSP),
+            (lambda: deep(layer), NOT_DEPTHWISE),
+            (lambda: serves(shape(layer)), "constants or offsets are too large for the template"),
+            (lambda: form(layer) is not None, NO_LIMBS),
+        )
 
     return Kernel(
         name="conv2d.depthwise_pairs",
         template="ops/conv2d.depthwise_pairs.c.j2",
         assembly="ops/conv2d.depthwise_pairs.S.j2",
-        serves=able,
+        serves=lambda layer: not refusal(layer),
+        refusal=refusal,
         instance=lambda layer: instance(layer, found(layer), shape(layer)),
-        cycles=lambda layer: cycles(layer, found(layer), shape(layer)),
+        cycles=lambda layer: (
+            cycles(layer, found(layer), shape(layer)) * pairs.speed(layer.core.thumb2)
+        ),
         footprints=lambda layer: (window.strips(*sliding(layer), ROWS),),
         scratch=lambda layer: shape(layer).scratch + 8 * found(layer).patches,
+        passes=lambda layer: shape(layer).y[1] / ROWS,
         orders=BOTH_ORDERS,
     )

@@ -22,7 +22,17 @@ import numpy as np
 
 from codegen import window
 from codegen.ir import IntArray
-from codegen.kernel import BOTH_ORDERS, Instance, Kernel, Layer
+from codegen.kernel import (
+    BOTH_ORDERS,
+    NO_LANE,
+    NO_SMLAD,
+    NOT_ALIGNED,
+    NOT_DEPTHWISE,
+    Instance,
+    Kernel,
+    Layer,
+    unmet,
+)
 from codegen.requantize import Scaling, reach
 from codegen.spatial import Window
 from codegen.tuned.depthwise import BLOCK, starts
@@ -298,10 +308,14 @@ def kernel(
     def shape(layer: Layer) -> Geometry:
         return Geometry(*sliding(layer))
 
-    def able(layer: Layer) -> bool:
-        core = layer.core
-        simple = core.dsp and core.unaligned and deep(layer) and fits(shape(layer))
-        return simple and scaled_lane(layer, scaling(layer)) is not None
+    def refusal(layer: Layer) -> str:
+        return unmet(
+            (lambda: layer.core.dsp, NO_SMLAD),
+            (lambda: layer.core.unaligned, NOT_ALIGNED),
+            (lambda: deep(layer), NOT_DEPTHWISE),
+            (lambda: fits(shape(layer)), "not 3x3 with stride 1 or 2, or too small"),
+            (lambda: scaled_lane(layer, scaling(layer)) is not None, NO_LANE),
+        )
 
     def price(layer: Layer) -> float:
         low, high = limits(layer)
@@ -311,10 +325,12 @@ def kernel(
         name="conv2d.depthwise_strips",
         template="ops/conv2d.depthwise_strips.c.j2",
         assembly="ops/conv2d.depthwise_strips.S.j2",
-        serves=able,
+        serves=lambda layer: not refusal(layer),
+        refusal=refusal,
         instance=lambda layer: instance(layer, scaling(layer), shape(layer)),
         cycles=price,
         footprints=lambda layer: (window.strips(*sliding(layer), ROWS),),
         scratch=lambda layer: shape(layer).scratch,
+        passes=lambda layer: shape(layer).y[1] / ROWS,
         orders=BOTH_ORDERS,
     )

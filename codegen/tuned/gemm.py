@@ -13,7 +13,17 @@ import numpy as np
 
 from codegen import window
 from codegen.ir import IntArray
-from codegen.kernel import Constant, Footprint, Instance, Layer
+from codegen.kernel import (
+    NO_LANE,
+    NO_SMLAD,
+    NOT_ALIGNED,
+    NOT_GROUPED,
+    Constant,
+    Footprint,
+    Instance,
+    Layer,
+    unmet,
+)
 from codegen.requantize import Scaling, reach
 from codegen.spatial import Window
 from codegen.tuned import raw8
@@ -114,14 +124,29 @@ def geometry(slides: Window, x: window.Shape, y: window.Shape) -> Geometry:
     return Geometry(slides, x, y)
 
 
-def serves(layer: Layer, scaling: Scaling, shape: Geometry) -> bool:
-    """Whether the kernel computes a layer exactly: the proof obligations of its arithmetic."""
-    if lane(scaling, ODD_LANE) is None:
-        return False
-    if len(shape.order()) > LONGEST_WINDOW or len(shape.runs()) > MOST_RUNS:
-        return False
-    rows = _rows(layer, scaling)
-    return rows is not None and raw8.fits_raw8(rows[0])
+def refusal(layer: Layer, scaling: Scaling, shape: Geometry, groups: int) -> str:
+    """Which proof obligation of the kernel's arithmetic fails for a layer; empty if none does."""
+
+    def sums_fit() -> bool:
+        return _rows(layer, scaling) is not None
+
+    def weights_fit() -> bool:
+        rows = _rows(layer, scaling)
+        return rows is not None and raw8.fits_raw8(rows[0])
+
+    return unmet(
+        (lambda: layer.core.dsp, NO_SMLAD),
+        (lambda: layer.core.unaligned, NOT_ALIGNED),
+        (lambda: groups == 1, NOT_GROUPED),
+        (lambda: lane(scaling, ODD_LANE) is not None, NO_LANE),
+        (
+            lambda: len(shape.order()) <= LONGEST_WINDOW,
+            f"a window has over {LONGEST_WINDOW} elements",
+        ),
+        (lambda: len(shape.runs()) <= MOST_RUNS, f"a window has over {MOST_RUNS} runs of elements"),
+        (sums_fit, "256 times a sum of an odd channel leaves 32 bits"),
+        (weights_fit, "raw8: 256 * odd + even weight leaves 16 bits (-128 above a negative one)"),
+    )
 
 
 def _rows(layer: Layer, scaling: Scaling) -> tuple[IntArray, IntArray, IntArray] | None:

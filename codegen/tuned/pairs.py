@@ -1,4 +1,4 @@
-"""Two multiplications per MULS, for Armv6-M: lanes, chunks and excess weights.
+"""Two multiplications per MULS, for cores without SMLAD: lanes, chunks and excess weights.
 
 X = x0 + x1 * 2**16 times w sums two products. A chunk of such sums splits exactly while the magnitudes of its
 weights sum to at most LANE: then the lower lane stays within 16 signed bits. Chunks are CHUNK weights, the
@@ -16,6 +16,7 @@ import numpy as np
 from codegen.ir import IntArray
 
 CHUNK = 4
+THUMB2_SHARE = 0.88  # of the cycles on Armv6-M, with shifted operands and MLA
 LANE = 255  # times 128: the most that 16 signed bits hold
 
 
@@ -46,6 +47,11 @@ def limited(row: IntArray, size: int = CHUNK) -> tuple[IntArray, list[Excess]]:
                 rest.append(Excess(int(number) * size + int(at), taken))
                 beyond -= abs(taken)
     return kept, rest
+
+
+def speed(thumb2: bool) -> float:
+    """What cores take of the cycles that are predicted for Armv6-M."""
+    return THUMB2_SHARE if thumb2 else 1.0
 
 
 def words(row: IntArray, count: int) -> IntArray:

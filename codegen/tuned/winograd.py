@@ -17,7 +17,7 @@ import numpy as np
 
 from codegen import window
 from codegen.ir import IntArray
-from codegen.kernel import Constant, Footprint, Instance, Layer
+from codegen.kernel import NO_LANE, Constant, Footprint, Instance, Layer, unmet
 from codegen.requantize import Scaling, reach
 from codegen.spatial import Window
 from codegen.tuned.lanes import EVEN_ODD, Lane, folded_bias, halves, lane, signed
@@ -69,21 +69,30 @@ class Geometry:
         return [min(at, self.y[2] - UNIT) for at in range(0, self.y[2], UNIT)]
 
 
-def serves(layer: Layer, scaling: Scaling, shape: Geometry) -> bool:
-    """Whether the kernel computes a layer exactly: shapes, and the bounds of its arithmetic."""
+def refusal(layer: Layer, scaling: Scaling, shape: Geometry) -> str:
+    """What of a layer's shapes, or which bound of the arithmetic, rules the kernel out; else empty."""
     slides, depth, channels = shape.slides, shape.x[3], shape.y[3]
-    if slides.kernel != (3, 3) or slides.stride != (1, 1) or slides.dilation != (1, 1):
-        return False
-    if depth % 4 or channels % BLOCK or depth > MOST_DEPTH or channels > 4 * MOST_DEPTH:
-        return False
-    if shape.y[1] < 2 or shape.y[2] < UNIT or lane(scaling, SCALE) is None:
-        return False
     x, w, b = layer.inputs
-    fits_16_bits = np.abs(transformed(w.values.astype(np.int64))).max() < 1 << 15
-    least, greatest = reach(x.grid, w, b)
-    # The sums of single positions may wrap; only 4 * (sum + bias) has to fit.
-    bound = max(np.abs(least).max(), np.abs(greatest).max()) << SCALE
-    return bool(fits_16_bits and bound < 1 << 31)
+
+    def sums_fit() -> bool:
+        # The sums of single positions may wrap; only 4 * (sum + bias) has to fit.
+        least, greatest = reach(x.grid, w, b)
+        return bool(max(np.abs(least).max(), np.abs(greatest).max()) << SCALE < 1 << 31)
+
+    def weights_fit() -> bool:
+        return bool(np.abs(transformed(w.values.astype(np.int64))).max() < 1 << 15)
+
+    plain = slides.kernel == (3, 3) and slides.stride == slides.dilation == (1, 1)
+    few = depth <= MOST_DEPTH and channels <= 4 * MOST_DEPTH
+    return unmet(
+        (lambda: plain, "the window is not 3x3 with stride 1 and no dilation"),
+        (lambda: not depth % 4 and not channels % BLOCK, "channels are no multiples of 4"),
+        (lambda: few, f"over {MOST_DEPTH} channels in or {4 * MOST_DEPTH} out"),
+        (lambda: shape.y[1] >= 2 and shape.y[2] >= UNIT, "the output is smaller than 2x4"),
+        (lambda: lane(scaling, SCALE) is not None, NO_LANE),
+        (weights_fit, "combined weights leave 16 bits"),
+        (sums_fit, "4 * (sum + bias) may leave 32 bits"),
+    )
 
 
 def transformed(weights: IntArray) -> IntArray:
@@ -282,16 +291,3 @@ def rows_cycles(shape: Geometry) -> float:
 def outside_cycles(shape: Geometry) -> int:
     """Predicted cycles for rows of zero points, above and below."""
     return 2 * shape.outside * 5 * shape.x[2] * shape.x[3] // 4
-
-
-def code_bytes(shape: Geometry, limits: tuple[int, int]) -> int:
-    """Predicted bytes of instructions."""
-    clamps = (limits[0] > -128) + (limits[1] < 127)
-    padding = 120 * shape.outside + 96 * any(shape.slides.pads[1::2])
-    return 2483 + 116 * _unrolled(shape) + 28 * shape.x[3] + 96 * clamps + padding
-
-
-def flash(shape: Geometry, limits: tuple[int, int]) -> int:
-    """Predicted bytes in flash: the stream and the instructions."""
-    block = 4 * (2 * BLOCK + 32 * shape.x[3])
-    return 4 * HEADER + shape.y[3] // BLOCK * block + code_bytes(shape, limits)

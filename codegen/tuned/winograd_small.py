@@ -14,7 +14,7 @@ from codegen.kernel import Constant, Instance, Layer
 from codegen.requantize import Scaling
 from codegen.tuned import winograd
 from codegen.tuned.lanes import folded_bias, signed
-from codegen.tuned.winograd import BLOCK, HEADER, SCALE, Geometry
+from codegen.tuned.winograd import BLOCK, SCALE, Geometry
 
 # Taps in the order in which they are combined: outer columns, then the middle one.
 TAPS = tuple((row, column) for column in (0, 2, 1) for row in range(3))
@@ -100,9 +100,3 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
     border = 10 + 4 * sides * depth
     band = winograd.rows_cycles(shape) + border + along + blocks * block
     return 60.0 + bands * band + winograd.outside_cycles(shape)
-
-
-def flash(shape: Geometry, limits: tuple[int, int]) -> int:
-    """Predicted bytes in flash: the stream and the instructions."""
-    stream = 4 * HEADER + shape.y[3] // BLOCK * 4 * _block_words(shape)
-    return stream + 895 + winograd.code_bytes(shape, limits)

@@ -47,7 +47,7 @@ def write(
     order: Order | None = None,
 ) -> Written:
     chosen = {"node": kernel.name} if kernel else {}
-    made = check_plan.check(plan.make(graph, load(target).core, overrides=chosen))
+    made = check_plan.check(plan.make(graph, load(target).core, "speed", chosen))
     if order is not None:
         made = _apart(made, order)
     project = emit.emit(made, load(target), "0" * 64)
@@ -183,6 +183,7 @@ def _in_assembly() -> list[tuple[networks.Case, str, str]]:
     others = {
         "generic-m4": [("generic-m4", "zig"), ("generic-m7", "gcc"), ("generic-m33", "gcc")],
         "generic-m0plus": [("generic-m0plus", "zig"), ("microbit", "gcc"), ("microbit", "zig")],
+        "generic-m3": [("generic-m3", "gcc"), ("generic-m3", "zig")],
     }
     others["generic-m4"].append(("generic-m33", "zig"))
     smallest = min(load(target).total_ram for places in others.values() for target, _ in places)
@@ -190,7 +191,8 @@ def _in_assembly() -> list[tuple[networks.Case, str, str]]:
         (case, target, compiler)
         for like, places in others.items()
         for case in CASES
-        if _has_code(case) and plan.choose(_layer(case, load(like).core)).assembly is not None
+        if _has_code(case)
+        and plan.choose(_layer(case, load(like).core), "speed").assembly is not None
         for target, compiler in places
         # The smallest board has little room beside a large input or output.
         if _largest(case.graph) < smallest // 3 or load(target).total_ram > smallest
@@ -209,7 +211,7 @@ def test_assembly_on_other_cores_and_compilers(
 
 def test_every_kernel_has_a_case() -> None:
     layers = [_layer(case, load(t).core) for case in CASES if _has_code(case) for t in TARGETS]
-    tested = {plan.choose(layer).name for layer in layers}
+    tested = {plan.choose(layer, "speed").name for layer in layers}
     tested |= {kernel.name for _, kernel, _ in _variants()}
     assert tested == {kernel.name for kernels in KERNELS.values() for kernel in kernels}
 

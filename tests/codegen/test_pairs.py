@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -231,11 +232,27 @@ def test_sums_that_leave_a_limb_no_bits_are_refused() -> None:
     assert fitted(rule, reach, none, per_tensor(0.1, 0), (-128, 127)) is None
 
 
-def test_only_cores_without_thumb2_take_them() -> None:
+def _taken_on_m3() -> Iterator[networks.Case]:
+    core = load("generic-m3").core
+    for case in networks.cases():
+        steps = plan.make(case.graph, core, "speed").steps
+        if any(step.kernel.name.endswith("pairs") for step in steps):
+            yield case
+
+
+def test_only_cores_without_smlad_take_them() -> None:
     graph = networks.weighted(OPS["conv2d"](), (1, 4, 4, 8), (8, 1, 1, 8), np.random.default_rng(1))
-    for target in ("generic-m0plus", "microbit", "generic-m4"):
-        (step,) = plan.make(graph, load(target).core).steps
-        assert (step.kernel.name == "conv2d.pairs") == (not step.layer.core.thumb2)
+    for target in ("generic-m0plus", "microbit", "generic-m3", "generic-m4"):
+        (step,) = plan.make(graph, load(target).core, "speed").steps
+        assert (step.kernel.name == "conv2d.pairs") == (not step.layer.core.dsp)
+
+
+@pytest.mark.parametrize("case", list(_taken_on_m3())[::4], ids=str)
+def test_cortex_m3(case: networks.Case, tmp_path: Path) -> None:
+    inputs = networks.samples(case.graph, np.random.default_rng(5))
+    wanted = expected(case.graph, inputs)
+    written = write(case.graph, "generic-m3", tmp_path)
+    np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
 def test_branches_are_short_enough_at_the_limits(tmp_path: Path) -> None:
@@ -252,7 +269,7 @@ def test_branches_are_short_enough_at_the_limits(tmp_path: Path) -> None:
     )
     target = load("generic-m0plus")
     for number, graph in enumerate(cases):
-        made = plan.make(graph, target.core)
+        made = plan.make(graph, target.core, "speed")
         (function,) = made.functions
         assert function.kernel.name.endswith("pairs")
         four = dict(function.instance.params) | {"limbs": 4, "patches": MOST_PATCHES}
@@ -289,7 +306,7 @@ def test_cycles_are_predicted(
 ) -> None:
     grids = ((0.05, 3), (3.0, -11))
     graph = networks.weighted(op, x, weights, np.random.default_rng(2), grids)
-    made = plan.make(graph, load("generic-m0plus").core)
+    made = plan.make(graph, load("generic-m0plus").core, "speed")
     (step,) = made.steps
     assert step.kernel.name.endswith("pairs")
     built = write(graph, "generic-m0plus", tmp_path)

@@ -68,7 +68,7 @@ def network() -> Graph:
 
 def planned(target: str) -> plan.Plan:
     """The network as it will run on a target."""
-    return check_plan.check(plan.make(network(), load(target).core))
+    return check_plan.check(plan.make(network(), load(target).core, "speed"))
 
 
 def files(target: str) -> Mapping[str, str]:

@@ -17,6 +17,7 @@ import pytest
 from benchmarks.models import TASKS, Task
 from benchmarks.planning import quantized
 from codegen import check_plan, emit, plan, reference
+from codegen.arrange import Slot
 from codegen.check_plan import PlanError
 from codegen.ir import Graph
 from emulator.cortex_m import CortexM
@@ -47,7 +48,7 @@ def moved(made: plan.Plan, name: str, distance: int) -> plan.Plan | None:
     if new.offset < 0:
         return None
 
-    def swap(slot: plan.Slot) -> plan.Slot:
+    def swap(slot: Slot) -> Slot:
         return new if slot == old else slot
 
     steps = tuple(

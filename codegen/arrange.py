@@ -1,0 +1,205 @@
+"""Layers over time and space: when tensors live, how they may overlap, and where everything is put."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from codegen.arena import Buffer, Overlap, Problem
+from codegen.ir import Graph
+from codegen.kernel import Footprint, Kernel, Layer, Order
+from codegen.memory import lay_out
+from targets.target import Core
+
+ALIGNMENT = 4  # word loads of kernels, and the arena itself
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place in the arena: bytes `offset` up to `offset + size`, from step `first` to step `last`."""
+
+    name: str
+    offset: int
+    size: int
+    first: int
+    last: int
+
+    @property
+    def end(self) -> int:
+        """First byte after the slot."""
+        return self.offset + self.size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """Layers, and when their tensors live; `roots` names the tensor whose bytes each one has."""
+
+    graph: Graph
+    layers: list[Layer]
+    names: list[str]
+    roots: Mapping[str, str]
+    buffers: tuple[Buffer, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Space:
+    """Where everything lies for a choice of kernels."""
+
+    slots: Mapping[str, Slot]
+    scratch: list[Slot | None]
+    overlaps: tuple[Overlap, ...]
+    arena: int
+    bound: int
+    size: int
+    size_bound: int
+
+
+def network(graph: Graph, core: Core) -> Network:
+    """The layers of a quantized graph; reshaping is none, for it moves no byte."""
+    roots = _aliases(graph)
+    layers = [
+        Layer(node, tuple(graph.tensors[i] for i in node.inputs), graph.tensors[node.output], core)
+        for node in graph.nodes
+        if node.op.kind != "reshape"
+    ]
+    buffers = _lifetimes(graph, layers, roots)
+    return Network(graph, layers, _layer_names(layers), roots, buffers)
+
+
+def problem(network: Network, kernels: list[Kernel]) -> Problem:
+    """The tensors to be placed if these kernels run the layers."""
+    overlaps = (
+        overlap
+        for index, kernel in enumerate(kernels)
+        for overlap in _overlaps(network, index, kernel)
+    )
+    return Problem(network.buffers, tuple(overlaps), ALIGNMENT)
+
+
+def scratch_sizes(network: Network, kernels: list[Kernel]) -> dict[int, int]:
+    """Bytes of scratch by step, of the steps that need some."""
+    sizes = (kernel.scratch(layer) for layer, kernel in zip(network.layers, kernels, strict=True))
+    return {index: size for index, size in enumerate(sizes) if size}
+
+
+def arranged(network: Network, kernels: list[Kernel]) -> Space:
+    """Places tensors and scratch."""
+    tensors, needed = problem(network, kernels), scratch_sizes(network, kernels)
+    memory = lay_out(tensors, needed)
+    slots = {
+        b.name: Slot(b.name, memory.bases[b.name], b.size, b.first, b.last) for b in tensors.buffers
+    }
+    scratch = [
+        Slot(f"scratch{i}", memory.scratch[i], needed[i], i, i) if i in needed else None
+        for i in range(len(kernels))
+    ]
+    return Space(
+        slots=slots,
+        scratch=scratch,
+        overlaps=tensors.overlaps,
+        arena=memory.arena,
+        bound=memory.bound,
+        size=memory.size,
+        size_bound=memory.size_bound,
+    )
+
+
+def orders(network: Network, space: Space) -> list[Order]:
+    """The order in which each layer's kernel may run where its tensors were placed."""
+    return [
+        _order([o for o in space.overlaps if o.born == layer.output.name], space.slots)
+        for layer in network.layers
+    ]
+
+
+def live(network: Network, index: int, kernel: Kernel) -> int:
+    """Bytes of the tensors that live at a step, as far as its kernel lets them overlap."""
+    size = {b.name: -(-b.size // ALIGNMENT) * ALIGNMENT for b in network.buffers}
+    alive = sum(size[b.name] for b in network.buffers if b.first <= index <= b.last)
+    saved = (
+        size[o.dying] + size[o.born] - _union(size[o.dying], size[o.born], o)
+        for o in _overlaps(network, index, kernel)
+    )
+    return alive - max(saved, default=0)
+
+
+def _union(dying: int, born: int, overlap: Overlap) -> int:
+    """Least bytes of two tensors that may overlap."""
+    least = dying + born
+    if overlap.ascending is not None:
+        least = min(least, max(born, max(0, overlap.ascending) + dying))
+    if overlap.descending is not None:
+        least = min(least, max(dying, max(0, overlap.descending) + born))
+    return least
+
+
+def _aliases(graph: Graph) -> dict[str, str]:
+    """Root of every activation: reshaping moves no byte, so its output is its input."""
+    roots = {port.tensor: port.tensor for port in graph.inputs}
+    for node in graph.nodes:
+        is_alias = node.op.kind == "reshape"
+        roots[node.output] = roots[node.inputs[0]] if is_alias else node.output
+    return roots
+
+
+def _layer_names(layers: list[Layer]) -> list[str]:
+    """Labels made unique: the second layer of an ONNX node is called "node#2"."""
+    seen: dict[str, int] = {}
+    names = []
+    for layer in layers:
+        seen[layer.label] = seen.get(layer.label, 0) + 1
+        number = seen[layer.label]
+        names.append(layer.label if number == 1 else f"{layer.label}#{number}")
+    return names
+
+
+def _lifetimes(graph: Graph, layers: list[Layer], roots: Mapping[str, str]) -> tuple[Buffer, ...]:
+    last_step = max(len(layers) - 1, 0)
+    first = {roots[port.tensor]: 0 for port in graph.inputs}
+    last = dict.fromkeys(first, 0)
+    for index, layer in enumerate(layers):
+        for tensor in layer.activations:
+            last[roots[tensor.name]] = index
+        first[layer.output.name] = last[layer.output.name] = index
+    last |= {roots[port.tensor]: last_step for port in graph.outputs}
+    return tuple(Buffer(name, graph.tensors[name].size, first[name], last[name]) for name in first)
+
+
+def _overlaps(network: Network, index: int, kernel: Kernel) -> Iterator[Overlap]:
+    """What a kernel's footprints allow between dying inputs of its step and the output."""
+    layer, roots = network.layers[index], network.roots
+    lives = {buffer.name: buffer for buffer in network.buffers}
+    outputs = {roots[port.tensor] for port in network.graph.outputs}
+    born = lives[layer.output.name]
+    allowed: dict[str, list[Footprint | None]] = {}
+    for tensor, footprint in zip(layer.activations, kernel.footprints(layer), strict=True):
+        allowed.setdefault(roots[tensor.name], []).append(footprint)
+    for root, footprints in allowed.items():
+        dies = lives[root].last == index and root not in outputs
+        known = [footprint for footprint in footprints if footprint is not None]
+        if dies and len(known) == len(footprints):
+            yield _overlap(lives[root], born, known, kernel)
+
+
+def _overlap(dying: Buffer, born: Buffer, footprints: list[Footprint], kernel: Kernel) -> Overlap:
+    """Least distances for every order that the kernel can be rendered in."""
+    limit = -max(born.size, dying.size)  # beyond it the two are disjoint anyway
+    distances: dict[str, int | None] = {"ascending": None, "descending": None}
+    if "ascending" in kernel.orders:
+        distances["ascending"] = max(limit, *(f.ascending_distance() for f in footprints))
+    if "descending" in kernel.orders:
+        backwards = (f.reversed().descending_distance() for f in footprints)
+        distances["descending"] = max(limit, *backwards)
+    return Overlap(dying.name, born.name, **distances)
+
+
+def _order(step_overlaps: list[Overlap], slots: Mapping[str, Slot]) -> Order:
+    """The order in which a step's kernel may run where its tensors were placed."""
+    for overlap in step_overlaps:
+        dying, born = slots[overlap.dying], slots[overlap.born]
+        if dying.offset >= born.end or born.offset >= dying.end:
+            continue
+        ascending = overlap.ascending
+        if ascending is None or dying.offset - born.offset < ascending:
+            return "descending"
+    return "ascending"
