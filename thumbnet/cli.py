@@ -279,4 +279,4 @@ def main() -> None:
     cli(prog_name="thumbnet")
 
 
-from thumbnet import cli_boot  # noqa: E402, F401  (a verb of its own module: it needs what is above)
+from thumbnet import cli_boot, cli_tools  # noqa: E402, F401  (their verbs need what is above)

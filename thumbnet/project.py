@@ -14,6 +14,7 @@ from targets.machine import ModelImage
 
 MANIFEST = "manifest.json"
 REFERENCE = "reference.npz"
+RESULT = "build/result.json"  # of the last emulation
 SCHEMA_VERSION = 1
 
 
@@ -56,6 +57,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: damaged ({error})", hint="generate the project again") from error
     found: dict[str, Any] = manifest
     return found
+
+
+def write_result(folder: Path, found: Mapping[str, Any]) -> None:
+    """Keeps the JSON object of `emulate` with the project, for `compare` and `report`."""
+    path = folder / RESULT
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(found, indent=2) + "\n")
+    os.replace(fresh, path)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What the last emulation of a project found; None when these sources were never emulated."""
+    manifest = read_manifest(folder)
+    try:
+        found = json.loads((folder / RESULT).read_text())
+    except (OSError, ValueError):
+        return None
+    same = isinstance(found, dict) and found.get("build_id") == manifest["build_id"]
+    return found if same else None
 
 
 def image(manifest: Mapping[str, Any]) -> ModelImage:

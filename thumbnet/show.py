@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from thumbnet import tables
 from thumbnet.compiler import silent
 
 PIPED_WIDTH = 120  # when the output is no terminal
@@ -40,6 +41,27 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int], Callable[[int], None]
             return lambda done: bars.advance(task, done)
 
         yield start
+
+
+def table(data: tables.Table) -> None:
+    """A table on the terminal; names that are too long end in an ellipsis."""
+    rows = [[tables.shown(value) for value in row] for row in data.rows]
+    columns = list(zip(data.headings, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    names = next((i for i, heading in enumerate(data.headings) if heading == "layer"), None)
+    if names is not None:
+        widths[names] = max(12, out.width - sum(widths) + widths[names] - len(widths))
+    shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, heading in enumerate(data.headings):
+        left = data.is_text(index)
+        shown.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for row in rows:
+        shown.add_row(*(Text(_cut(*cell)) for cell in zip(row, widths, strict=True)))
+    out.print(shown)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def generated(found: dict[str, Any], folder: Path) -> None:

@@ -103,6 +103,7 @@ def verify(
     found["host"] = None
     if options.accuracy != "none" and options.data is not None:
         found |= _scored(folder, graph, float_graph, samples, image, options, progress)
+    project.write_result(folder, found)
     return found
 
 

@@ -1,0 +1,43 @@
+"""The verbs on finished builds: `compare`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import rich_click as click
+
+from targets.errors import ThumbnetError
+from thumbnet.cli import command
+from thumbnet.cli_options import format_option
+
+
+@command("compare")
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-on",
+    default="",
+    metavar="LIMITS",
+    help="End with code 1 beyond these, like 'cycles+2%,flash+1k,accuracy-0.5%'.",
+)
+@format_option
+def compare(a: Path, b: Path, fail_on: str, layout: str, as_json: bool, quiet: bool) -> None:
+    """Compare two builds (folders, or JSON of `run`): cycles, memory, accuracy, per layer."""
+    from thumbnet import compare as comparing
+    from thumbnet import show_compare
+
+    allowed = comparing.limits(fail_on)
+    found = comparing.compare(comparing.load(a), comparing.load(b), allowed)
+    if as_json or layout == "json":
+        click.echo(json.dumps(found, indent=2))
+    elif layout == "table":
+        show_compare.compared(found)
+    else:
+        text = show_compare.markdown(found) if layout == "md" else show_compare.as_csv(found)
+        click.echo(text, nl=False)
+    for line in show_compare.verdicts(found):
+        click.echo(line, err=True)
+    if not found["passed"]:
+        sys.exit(ThumbnetError.exit_code)
