@@ -53,7 +53,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # C, not HTML; text from models passes codegen.names
+        # C, where text from models passes codegen.names; HTML and XML escape by themselves.
+        autoescape=lambda name: bool(name and name.endswith((".html.j2", ".pdsc.j2"))),
     )
     environment.globals["version"] = __version__
     return environment

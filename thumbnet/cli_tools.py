@@ -1,4 +1,4 @@
-"""The verbs on finished builds: `compare`."""
+"""The verbs on finished builds: `compare`, `export`."""
 
 from __future__ import annotations
 
@@ -41,3 +41,41 @@ def compare(a: Path, b: Path, fail_on: str, layout: str, as_json: bool, quiet: b
         click.echo(line, err=True)
     if not found["passed"]:
         sys.exit(ThumbnetError.exit_code)
+
+
+@command("export")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--as",
+    "kind",
+    required=True,
+    type=click.Choice(
+        ("cmake", "make", "arduino", "platformio", "zephyr", "cmsis-pack", "model-explorer")
+    ),
+    help="What to make of the project.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="OUT",
+    help="Folder to write.",
+)
+@click.option("--package-version", "version", default="1.0.0", show_default=True, metavar="X.Y.Z")
+@click.option("--author", default="unknown", show_default=True, help="Who publishes the package.")
+@click.option("--url", default="https://example.com/", show_default=True, help="Its home page.")
+@click.option("--vendor", default="thumbnet", show_default=True, help="Vendor of a CMSIS-Pack.")
+def export(
+    folder: Path, kind: str, output: Path, as_json: bool, quiet: bool, **publisher: str
+) -> None:
+    """Write a project as a package for other build systems, or as data for Model Explorer."""
+    from codegen.packages import Publisher
+    from thumbnet import packaging
+
+    found = packaging.export(folder, kind, output, Publisher(**publisher))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        more = f" - next: {output}/README.md" if "README.md" in found["files"] else ""
+        click.echo(f"wrote {output}/ ({len(found['files'])} files){more}")

@@ -18,16 +18,17 @@ RESULT = "build/result.json"  # of the last emulation
 SCHEMA_VERSION = 1
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes a project: into a temporary folder beside it, then moved in whole.
+def write(folder: Path, files: Mapping[str, bytes], marker: str = MANIFEST) -> None:
+    """Writes a project or a package: into a temporary folder beside it, then moved in whole.
 
-    A folder that holds anything but an earlier project of ours is never replaced.
+    A folder that holds anything but an earlier one of ours, with the file `marker`, is never replaced.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="choose another folder with -o")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
+        kind = "project" if marker == MANIFEST else "package"
         raise UsageError(
-            f"{folder} is not empty and is no thumbnet project",
+            f"{folder} is not empty and is no thumbnet {kind}",
             hint="choose another folder with -o",
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +36,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         fresh = Path(staging) / "new"
         fresh.mkdir()
         for name, content in files.items():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             (fresh / name).write_bytes(content)
         if folder.exists():
             os.replace(folder, Path(staging) / "old")
