@@ -170,8 +170,10 @@ def test_platformio_manifest_keeps_the_rules(digits: Path, tmp_path: Path) -> No
 
 def test_platformio_itself_takes_the_manifest(digits: Path, tmp_path: Path) -> None:
     schema = pytest.importorskip("platformio.package.manifest.schema")
+    parser = pytest.importorskip("platformio.package.manifest.parser")
     folder = exported(digits, "platformio", tmp_path)
-    schema.ManifestSchema().load_manifest(json.loads((folder / "library.json").read_text()))
+    read = parser.ManifestParserFactory.new_from_file(str(folder / "library.json"))
+    assert schema.ManifestSchema().load_manifest(read.as_dict())["name"] == "digits"
 
 
 def test_zephyr_module_builds(digits: Path, tmp_path: Path) -> None:
