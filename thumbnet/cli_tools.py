@@ -1,16 +1,17 @@
-"""The verbs on finished builds: `compare`, `export`."""
+"""The verbs on finished builds: `compare`, `export`, `report`."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
 from targets.errors import ThumbnetError
 from thumbnet.cli import command
-from thumbnet.cli_options import format_option
+from thumbnet.cli_options import data_option, format_option, toolchain_option
 
 
 @command("compare")
@@ -79,3 +80,44 @@ def export(
     else:
         more = f" - next: {output}/README.md" if "README.md" in found["files"] else ""
         click.echo(f"wrote {output}/ ({len(found['files'])} files){more}")
+
+
+@command("report")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@data_option
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="MODEL.onnx",
+    help="Measure the errors of layers against this, the model before quantization.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="File to write. [default: DIR/report.html]",
+)
+@click.option("--max-samples", default=20, show_default=True, type=click.IntRange(1))
+@toolchain_option
+def report(
+    folder: Path,
+    model: Path | None,
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Write one self-contained HTML page about a project; --json prints its data instead."""
+    from thumbnet import report as reports
+    from thumbnet import show
+    from thumbnet.options import RunOptions
+
+    with show.progress(quiet or as_json) as progress:
+        data = reports.make(folder, RunOptions(**options), model, progress)
+    if as_json:
+        click.echo(json.dumps(data, indent=2))
+        return
+    path = output or folder / "report.html"
+    reports.write(path, data)
+    click.echo(f"wrote {path} ({path.stat().st_size // 1024} KiB)")

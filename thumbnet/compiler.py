@@ -112,6 +112,7 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     sources = {name: text.encode() for name, text in written.files.items()}
     manifest = describe(planned, prepared.float_graph, target, sha256, sources)
     manifest |= {"sources": written.sources, "host_sources": written.host_sources}
+    manifest["optimize"] = options.optimize
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(prepared.quantized),

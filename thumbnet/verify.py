@@ -237,12 +237,13 @@ def _scored(
     if samples.y is None or name is None:
         return found
     score = metrics.find(name)
-    device = _real_outputs(graph, outputs)
+    device = _scored_set(samples, _real_outputs(graph, outputs))
     found["accuracy"] = {
         "metric": name,
         "float": None,
-        "device": score(_scored_set(samples, device)),
+        "device": score(device),
         "samples": len(samples),
+        "confusion": metrics.confusion(device) if name == "top1" else None,
     }
     if float_graph is not None:
         real = _float_outputs(float_graph, samples, progress("float model", len(samples)))
