@@ -67,7 +67,7 @@ def page(data: Mapping[str, Any]) -> str:
         f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    kinds = report_charts.operators(data["layers"])
+    kernels = report_charts.kernels(data["layers"])
     return render(
         "report/page.html.j2",
         data=data,
@@ -77,7 +77,7 @@ def page(data: Mapping[str, Any]) -> str:
         csp=policy,
         show=lambda path, kind: shown(lookup(data, path), kind, data),
         charts=_charts(data),
-        kinds=[(colour, kind) for kind, colour in kinds.items()],
+        kernels=[(colour, name) for name, colour in kernels.items()],
     )
 
 

@@ -48,20 +48,20 @@ class MemoryMap:
 
 def strip(layers: Sequence[Found], key: str) -> tuple[Box, ...]:
     """Layers side by side, as wide as their share of a figure."""
-    colours = operators(layers)
+    colours = kernels(layers)
     total = sum(layer[key] or 0 for layer in layers) or 1
     boxes, x = [], 0.0
     for index, layer in enumerate(layers):
         width = (layer[key] or 0) / total * WIDTH
-        boxes.append(Box(x, 0, width, 36, colours[layer["op"]], index))
+        boxes.append(Box(x, 0, width, 36, colours[layer["kernel"]], index))
         x += width
     return tuple(_rounded(boxes))
 
 
-def operators(layers: Sequence[Found]) -> dict[str, int]:
-    """Colour of every kind of operator, in order of appearance."""
-    kinds = dict.fromkeys(layer["op"] for layer in layers)
-    return {kind: index % COLOURS for index, kind in enumerate(kinds)}
+def kernels(layers: Sequence[Found]) -> dict[str, int]:
+    """Colour of every kernel, in order of appearance."""
+    names = dict.fromkeys(layer["kernel"] for layer in layers)
+    return {name: index % COLOURS for index, name in enumerate(names)}
 
 
 def memory(data: Found) -> MemoryMap:
