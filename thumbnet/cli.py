@@ -19,6 +19,7 @@ from thumbnet.cli_options import (
     by_option,
     compile_options,
     data_option,
+    format_option,
     model_options,
     output_options,
     run_options,
@@ -60,14 +61,20 @@ def cli() -> None:
 @command("inspect")
 @click.argument("model", type=click.Path(path_type=Path))
 @model_options
+@format_option
 def inspect(
-    model: Path, shapes: tuple[str, ...], simplify: bool, as_json: bool, quiet: bool
+    model: Path,
+    shapes: tuple[str, ...],
+    simplify: bool,
+    layout: str,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Show a model's operators, MACs, parameters and shapes, and which boards it fits."""
     from thumbnet import inspection, show
 
     found = inspection.inspect(model, _shapes(shapes), simplify)
-    _print(found, as_json, show.inspection)
+    _print(found, as_json, show.inspection, layout)
 
 
 @command("generate")
@@ -120,15 +127,16 @@ def build(folder: Path, toolchain: str, as_json: bool, quiet: bool) -> None:
 @data_option
 @run_options
 @by_option
+@format_option
 @seed_option
-def emulate(folder: Path, as_json: bool, quiet: bool, by: str, **options: Any) -> None:
+def emulate(folder: Path, as_json: bool, quiet: bool, by: str, layout: str, **options: Any) -> None:
     """Run a project's firmware in the emulator and compare it with the reference, byte for byte."""
     from thumbnet import show, verify
     from thumbnet.options import RunOptions
 
     with show.progress(quiet or as_json) as progress:
         found = verify.verify(folder, RunOptions(**options), progress=progress)
-    _finish(found, as_json, by)
+    _finish(found, as_json, by, layout)
 
 
 @command("run")
@@ -144,6 +152,7 @@ def emulate(folder: Path, as_json: bool, quiet: bool, by: str, **options: Any) -
 @compile_options
 @run_options
 @by_option
+@format_option
 @seed_option
 def run(
     model: Path,
@@ -151,6 +160,7 @@ def run(
     as_json: bool,
     quiet: bool,
     by: str,
+    layout: str,
     seed: int,
     **options: Any,
 ) -> None:
@@ -168,24 +178,26 @@ def run(
             progress,
         )
     _warn(warnings, quiet)
-    _finish(found, as_json, by)
+    _finish(found, as_json, by, layout)
 
 
 @command("boards")
 @click.argument("name", required=False)
-def boards(name: str | None, as_json: bool, quiet: bool) -> None:
+@format_option
+def boards(name: str | None, layout: str, as_json: bool, quiet: bool) -> None:
     """List the targets, or show one."""
     from thumbnet import inspection, show
 
-    _print(inspection.boards(name), as_json, show.boards)
+    _print(inspection.boards(name), as_json, show.boards, layout, "boards")
 
 
 @command("ops")
-def ops(as_json: bool, quiet: bool) -> None:
+@format_option
+def ops(layout: str, as_json: bool, quiet: bool) -> None:
     """List the ONNX operators that can be compiled, and the kernels that run them."""
     from thumbnet import inspection, show
 
-    _print(inspection.operators(), as_json, show.operators)
+    _print(inspection.operators(), as_json, show.operators, layout, "operators")
 
 
 @command("doctor")
@@ -235,18 +247,32 @@ def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _print(found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
-    if as_json:
+def _print(
+    found: dict[str, Any],
+    as_json: bool,
+    show: Callable[[dict[str, Any]], None],
+    layout: str = "table",
+    view: str = "layers",
+) -> None:
+    """Prints a result: for people, as JSON, or one of its tables (of `views`) as Markdown or CSV."""
+    from thumbnet import tables, views
+
+    if as_json or layout == "json":
         click.echo(json.dumps(found, indent=2))
+    elif layout == "md":
+        click.echo(tables.markdown(getattr(views, view)(found)), nl=False)
+    elif layout == "csv":
+        plain = {"bars": False} if view == "layers" else {}
+        click.echo(tables.as_csv(getattr(views, view)(found, **plain)), nl=False)
     else:
         show(found)
 
 
-def _finish(found: dict[str, Any], as_json: bool, by: str) -> None:
+def _finish(found: dict[str, Any], as_json: bool, by: str, layout: str) -> None:
     """Prints the result of a check and ends with its exit code."""
     from thumbnet import show
 
-    _print(found, as_json, functools.partial(show.checked, by=by))
+    _print(found, as_json, functools.partial(show.checked, by=by), layout)
     host = found["host"]
     if found["mismatched_bytes"] or (host and host["mismatched_bytes"]):
         sys.exit(Mismatch.exit_code)

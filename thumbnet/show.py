@@ -8,17 +8,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
-from thumbnet import tables
+from thumbnet import tables, views
 from thumbnet.compiler import silent
 
 PIPED_WIDTH = 120  # when the output is no terminal
+WIDE = 110  # columns from which bars have room
+LATE_S = 1.0  # what ends sooner needs no progress bar
 SHOWN_ROWS = 15  # of a profile
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+class _Rate(ProgressColumn):
+    """Units per second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of one step, once it is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None or task.total == 1 else f"{speed:,.1f}/s", "cyan")
+
+
+class _LateProgress(Progress):
+    """Bars of steps that take longer than LATE_S; short ones never flicker by."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bars to draw now."""
+        yield self.make_tasks_table([t for t in self.tasks if (t.elapsed or 0.0) > LATE_S])
 
 
 @contextmanager
@@ -32,9 +59,10 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int], Callable[[int], None]
         TextColumn("{task.description:>16}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=errors, transient=True) as bars:
+    with _LateProgress(*columns, console=errors, transient=True) as bars:
 
         def start(text: str, total: int) -> Callable[[int], None]:
             task = bars.add_task(text, total=total)
@@ -54,7 +82,7 @@ def table(data: tables.Table) -> None:
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for index, heading in enumerate(data.headings):
         left = data.is_text(index)
-        shown.add_column(heading, justify="left" if left else "right", no_wrap=True)
+        shown.add_column(heading, justify="left" if left else "right", no_wrap=names is not None)
     for row in rows:
         shown.add_row(*(Text(_cut(*cell)) for cell in zip(row, widths, strict=True)))
     out.print(shown)
@@ -67,7 +95,7 @@ def _cut(text: str, width: int) -> str:
 def generated(found: dict[str, Any], folder: Path) -> None:
     """What `generate` wrote."""
     _title(found)
-    _print_layers(found["layers"], with_cycles=False)
+    _layers(found)
     _memory(found)
     out.print(f"wrote {folder}/ - next: thumbnet build {folder}, thumbnet emulate {folder}")
 
@@ -84,7 +112,7 @@ def checked(found: dict[str, Any], by: str = "layers") -> None:
     """What `emulate` and `run` found."""
     _title(found)
     if by == "layers" or found["profile"] is None:
-        _print_layers(found["layers"], with_cycles=found["cycles"] is not None)
+        _layers(found)
     else:
         profile(found, by)
     _memory(found)
@@ -142,30 +170,15 @@ def inspection(found: dict[str, Any]) -> None:
     for kind in ("inputs", "outputs"):
         for port in found[kind]:
             shape = "x".join(map(str, port["onnx_shape"]))
-            _fact(kind[:-1].capitalize(), f"{_plain(port['name'])} {shape}")
-    _print_layers(found["layers"], with_cycles=False)
+            _fact(kind[:-1].capitalize(), f"{tables.printable(port['name'])} {shape}")
+    _layers(found)
     _memory(found)
-    table = Table("target", "fits", "RAM", "flash", box=None, pad_edge=False)
-    for board in found["boards"]:
-        verdict = Text("yes", "green") if board["fits"] else Text("no", "red")
-        shares = (f"{board[key]:.0%}" for key in ("ram_share", "flash_share"))
-        table.add_row(board["target"], verdict, *shares)
-    out.print(table)
+    table(views.fits(found))
 
 
 def boards(found: dict[str, Any]) -> None:
     """The targets."""
-    table = Table("name", "core", "MHz", "flash", "RAM", "description", box=None, pad_edge=False)
-    for board in found["boards"]:
-        table.add_row(
-            board["name"],
-            board["core"],
-            f"{board['clock_hz'] / 1e6:g}",
-            _kib(board["flash"]),
-            _kib(board["ram"]),
-            board["description"],
-        )
-    out.print(table)
+    table(views.boards(found))
 
 
 def operators(found: dict[str, Any]) -> None:
@@ -204,37 +217,8 @@ def _title(found: dict[str, Any]) -> None:
     out.print(" ".join(parts), f"- {found['macs']:,} MACs{less}, {found['params']:,} parameters")
 
 
-def _print_layers(layers: list[dict[str, Any]], with_cycles: bool) -> None:
-    headings = ["layer", "kernel", "output", "MACs", "weights B", "arena B"]
-    headings += ["instructions", "cycles", "share"] if with_cycles else []
-    total = sum(layer["cycles"] for layer in layers) if with_cycles else 0
-    rows = [_layer_cells(layer, total, with_cycles) for layer in layers]
-    columns = list(zip(headings, *rows, strict=True))
-    others = sum(max(map(len, column)) + 1 for column in columns[1:])
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in headings:
-        left = heading in ("layer", "kernel", "output")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    room = max(out.width - others - 1, 12)
-    for name, *cells in rows:
-        shown = name if len(name) <= room else name[: room - 1] + "…"
-        table.add_row(*(Text(cell) for cell in (shown, *cells)))
-    out.print(table)
-
-
-def _layer_cells(layer: dict[str, Any], total: int, with_cycles: bool) -> list[str]:
-    cells = [
-        _plain(layer["name"]),
-        layer["kernel"].removesuffix(".portable"),
-        "x".join(map(str, layer["output_shape"][1:])),
-        f"{layer['macs']:,}" if layer["macs"] else "",
-        f"{layer['weight_bytes']:,}" if layer["weight_bytes"] else "",
-        f"{layer['arena_bytes']:,}",
-    ]
-    if with_cycles:
-        share = layer["cycles"] / total if total else 0
-        cells += [f"{layer['instructions']:,}", f"{layer['cycles']:,}", f"{share:.1%}"]
-    return cells
+def _layers(found: dict[str, Any]) -> None:
+    table(views.layers(found, bars=out.width >= WIDE))
 
 
 def _memory(found: dict[str, Any]) -> None:
@@ -282,7 +266,7 @@ def _verdict(found: dict[str, Any]) -> None:
     if born is not None:
         out.print(
             Text(
-                f"first diverging layer: {_plain(born['layer'])} ({born['kernel']}), element "
+                f"first diverging layer: {tables.printable(born['layer'])} ({born['kernel']}), element "
                 f"{born['element']}: expected {born['expected']}, found {born['found']}; "
                 f"{born['wrong_elements']:,} elements differ"
             )
@@ -295,12 +279,3 @@ def _score(metric: str, value: float) -> str:
 
 def _fact(name: str, text: str) -> None:
     out.print(Text(f"{name:10} ", "bold").append(text, "not bold"), soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    """A model's string without control characters: it must not drive the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _kib(size: int) -> str:
-    return f"{size // 1024:,} KiB"

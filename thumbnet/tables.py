@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Cell = str | int | float | None
-FORMATS = ("table", "md", "csv", "json")
+BAR = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,14 @@ class Share:
     signed: bool = False
 
 
-Value = Cell | Code | Share
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A length between 0 and 1."""
+
+    value: float
+
+
+Value = Cell | Code | Share | Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class Table:
     def is_text(self, column: int) -> bool:
         """Whether a column is aligned to the left."""
         first = next((row[column] for row in self.rows if row[column] is not None), "")
-        return isinstance(first, str | Code)
+        return isinstance(first, str | Code | Bar)
 
 
 def shown(value: Value) -> str:
@@ -51,10 +58,19 @@ def shown(value: Value) -> str:
             return printable(text)
         case Share(share, signed):
             return f"{share:+.2%}" if signed else f"{share:.1%}"
+        case Bar(length):
+            return bar(length)
         case int():
             return f"{value:,}"
         case float():
             return f"{value:,.4g}"
+
+
+def bar(length: float) -> str:
+    """A bar of up to BAR characters, in eighths of one."""
+    eighths = round(min(max(length, 0.0), 1.0) * BAR * 8)
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + " ▏▎▍▌▋▊▉"[rest].strip()
 
 
 def printable(text: str) -> str:
@@ -102,7 +118,7 @@ def _csv_cell(value: Value) -> str | int | float | None:
         case Code(text) | str(text):
             clean = printable(text)
             return f"'{clean}" if clean[:1] in ("=", "+", "-", "@") else clean
-        case Share(share):
-            return share
+        case Share(number) | Bar(number):
+            return number
         case _:
             return value
