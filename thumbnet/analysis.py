@@ -48,19 +48,36 @@ class Sums:
         }
 
 
+FLOAT_MODEL = "the float model"
+ROUNDING_ALONE = "the same weights in real numbers"
+
+
 def layer_errors(
     quantized: Graph, float_graph: Graph | None, samples: DataSet
 ) -> dict[str, dict[str, Any]]:
-    """Errors of every activation that both graphs have in one shape, by its name.
+    """Errors of every activation, by its name; `against` says what each was measured against.
 
     Args:
         quantized: the integers.
-        float_graph: the model before quantization; None takes the quantized weights in real numbers,
-            which leaves the rounding of activations alone to be seen.
+        float_graph: the model before quantization. Where it is None, or has another shape because
+            channels were pruned, the quantized weights in real numbers take its place: then the rounding
+            of activations alone is seen.
         samples: real inputs; at most SAMPLES of them are run, evenly spread.
     """
-    real_graph = float_graph or _in_real_numbers(quantized)
     chosen = samples.spread(SAMPLES)
+    found: dict[str, dict[str, Any]] = {}
+    if float_graph is not None:
+        sums = _errors(quantized, float_graph, chosen)
+        found = {name: one.summary() | {"against": FLOAT_MODEL} for name, one in sums.items()}
+    activations = {node.output for node in quantized.nodes}
+    if activations <= set(found):
+        return found
+    sums = _errors(quantized, _in_real_numbers(quantized), chosen)
+    alone = {name: one.summary() | {"against": ROUNDING_ALONE} for name, one in sums.items()}
+    return alone | found
+
+
+def _errors(quantized: Graph, real_graph: Graph, chosen: DataSet) -> dict[str, Sums]:
     sums: dict[str, Sums] = {}
     for start in range(0, len(chosen), PORTION):
         given = chosen.real(start, start + PORTION)
@@ -78,7 +95,7 @@ def layer_errors(
         found: dict[str, Any] = {}
         reference.run(quantized, stored, found.__setitem__)
         _add(sums, quantized, {name: np.concatenate(parts) for name, parts in real.items()}, found)
-    return {name: total.summary() for name, total in sums.items()}
+    return sums
 
 
 def _add(

@@ -22,8 +22,6 @@ from thumbnet.options import RunOptions
 from thumbnet.tables import printable
 
 FLASH = ("weights", "constants", "code")
-FLOAT_MODEL = "the float model"
-ROUNDING_ALONE = "the same weights in real numbers"
 
 
 def make(
@@ -55,7 +53,7 @@ def make(
         errors = analysis.layer_errors(graph, float_graph, samples)
     against = None
     if errors is not None:
-        against = ROUNDING_ALONE if float_graph is None else FLOAT_MODEL
+        against = analysis.FLOAT_MODEL if float_graph else analysis.ROUNDING_ALONE
     return report_data.collect(found, load_target(found["target"]), graph, errors, against)
 
 

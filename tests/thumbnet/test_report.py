@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ def test_confusions_add_up(found: dict[str, Any]) -> None:
 
 
 def test_errors_of_layers_are_what_the_models_say(found: dict[str, Any], digits: Path) -> None:
-    assert found["errors_against"] == report.FLOAT_MODEL
+    assert found["errors_against"] == analysis.FLOAT_MODEL
     errors = [layer["error"] for layer in found["layers"]]
     assert all(15 < error["sqnr_db"] < 60 for error in errors)
     graph = graph_file.load(digits / "reference.npz")
@@ -152,6 +152,27 @@ def test_errors_of_layers_are_what_the_models_say(found: dict[str, Any], digits:
     assert both[graph.outputs[0].tensor]["sqnr_db"] == last
     sizes = graph.tensors[graph.outputs[0].tensor].size * analysis.SAMPLES
     assert sum(both[graph.outputs[0].tensor]["histogram"]) == sizes
+
+
+def test_layers_that_the_float_model_lacks_are_measured_all_the_same(digits: Path) -> None:
+    graph = graph_file.load(digits / "reference.npz")
+    samples = data.load(str(DATA), graph.inputs)
+    whole = pipeline.run(importer.load(MODEL))
+    pool = next(node for node in whole.nodes if node.op.kind == "max_pool")
+    renamed = {pool.output: "elsewhere"}
+    nodes = tuple(
+        replace(
+            node,
+            inputs=tuple(renamed.get(name, name) for name in node.inputs),
+            output=renamed.get(node.output, node.output),
+        )
+        for node in whole.nodes
+    )
+    moved = replace(whole.tensors[pool.output], name="elsewhere")
+    errors = analysis.layer_errors(graph, replace(whole, nodes=nodes).with_tensors(moved), samples)
+    assert {node.output for node in graph.nodes} <= set(errors)
+    alone = [name for name, e in errors.items() if e["against"] == analysis.ROUNDING_ALONE]
+    assert alone == [pool.output]
 
 
 def test_noise_is_measured_right() -> None:
