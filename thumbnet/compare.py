@@ -16,7 +16,7 @@ from thumbnet import project
 Found = Mapping[str, Any]
 Number = int | float
 TOTALS = ("cycles", "instructions", "latency_ms", "sram", "flash", "accuracy")
-LAYERED = ("cycles", "instructions", "sram", "flash")
+LAYERED = ("cycles", "instructions", "sram", "flash", "sqnr_db")
 _UNITS = {"": 1.0, "k": 1024.0, "M": 1024.0**2}
 _DECIMAL = {"": 1.0, "k": 1e3, "M": 1e6}
 BYTES = ("sram", "flash")

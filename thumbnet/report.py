@@ -51,10 +51,20 @@ def make(
     if options.data is not None:
         samples = data_sets.load(options.data, graph.inputs)
         errors = analysis.layer_errors(graph, float_graph, samples)
+        found = _with_errors(found, errors)
+        project.write_result(folder, found)  # for `compare`
     against = None
     if errors is not None:
         against = analysis.FLOAT_MODEL if float_graph else analysis.ROUNDING_ALONE
     return report_data.collect(found, load_target(found["target"]), graph, errors, against)
+
+
+def _with_errors(found: dict[str, Any], errors: Mapping[str, Any]) -> dict[str, Any]:
+    layers = [
+        layer | {"sqnr_db": errors.get(layer["output"], {}).get("sqnr_db")}
+        for layer in found["layers"]
+    ]
+    return found | {"layers": layers}
 
 
 def page(data: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from thumbnet.compare import LAYERED, TOTALS
 from thumbnet.tables import Code, Share, Table, Value
 
 Found = Mapping[str, Any]
-HEADINGS = {"latency_ms": "latency ms", "sram": "SRAM B", "flash": "flash B"}
+HEADINGS = {"latency_ms": "latency ms", "sram": "SRAM B", "flash": "flash B", "sqnr_db": "SQNR dB"}
 MARKS = {"added": "+", "removed": "-", "changed": "~", "same": ""}
 
 

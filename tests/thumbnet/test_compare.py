@@ -127,6 +127,15 @@ def test_wrong_limits_are_refused(text: str) -> None:
     assert caught.value.hint
 
 
+def test_errors_of_layers_are_compared_where_a_report_measured_them() -> None:
+    before, after = build(layer("one", 10, sqnr_db=30.5)), build(layer("one", 10, sqnr_db=24.5))
+    found = compare.compare(before, after)
+    assert found["layers"][0]["sqnr_db"]["delta"] == -6
+    assert found["layers"][0]["status"] == "changed"
+    assert "SQNR dB" in show_compare.layers(found).headings
+    assert "SQNR dB" not in show_compare.layers(compare.compare(build(), build())).headings
+
+
 def test_a_loss_of_accuracy_is_caught() -> None:
     before = build(layer("one", 10), accuracy={"device": 0.92})
     after = build(layer("one", 10), accuracy={"device": 0.90})

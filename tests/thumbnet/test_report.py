@@ -141,6 +141,8 @@ def test_confusions_add_up(found: dict[str, Any]) -> None:
 def test_errors_of_layers_are_what_the_models_say(found: dict[str, Any], digits: Path) -> None:
     assert found["errors_against"] == analysis.FLOAT_MODEL
     errors = [layer["error"] for layer in found["layers"]]
+    kept = json.loads((digits / "build/result.json").read_text())["layers"]
+    assert [layer["sqnr_db"] for layer in kept] == [error["sqnr_db"] for error in errors]
     assert all(15 < error["sqnr_db"] < 60 for error in errors)
     graph = graph_file.load(digits / "reference.npz")
     samples = data.load(str(DATA), graph.inputs)
