@@ -47,7 +47,7 @@ class Project:
 
 
 def _is_markup(template: str | None) -> bool:
-    return template is not None and template.endswith(".svg.j2")
+    return template is not None and template.endswith((".svg.j2", ".html.j2", ".pdsc.j2"))
 
 
 @cache
@@ -58,7 +58,8 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=_is_markup,  # C is not; text from models passes codegen.names
+        # C, where text from models passes codegen.names; HTML and XML escape by themselves.
+        autoescape=_is_markup,
     )
     environment.globals["version"] = __version__
     return environment

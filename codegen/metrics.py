@@ -13,6 +13,7 @@ import numpy.typing as npt
 from targets.errors import UsageError
 
 Numbers = npt.NDArray[Any]
+MAX_CLASSES = 32  # a larger matrix of confusions tells nobody anything
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +30,20 @@ def top1(scored: Scored) -> float:
     """Share of samples whose largest output is the label's."""
     flat = scored.outputs.reshape(len(scored.outputs), -1)
     return float(np.mean(flat.argmax(axis=1) == scored.y))
+
+
+def confusion(scored: Scored) -> list[list[int]] | None:
+    """How many samples of each label (row) were given each class (column); None beyond MAX_CLASSES."""
+    flat = scored.outputs.reshape(len(scored.outputs), -1)
+    classes = flat.shape[1]
+    labels = scored.y.astype(np.int64).ravel()
+    if not 2 <= classes <= MAX_CLASSES or len(labels) != len(flat):
+        return None
+    if labels.min() < 0 or labels.max() >= classes:
+        return None
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (labels, flat.argmax(axis=1)), 1)
+    return [[int(count) for count in row] for row in counts]
 
 
 def auc_reconstruction(scored: Scored) -> float:

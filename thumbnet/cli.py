@@ -19,6 +19,7 @@ from thumbnet.cli_options import (
     by_option,
     compile_options,
     data_option,
+    format_option,
     model_options,
     output_options,
     run_options,
@@ -59,14 +60,20 @@ def cli() -> None:
 @command("inspect")
 @click.argument("model", type=click.Path(path_type=Path))
 @model_options
+@format_option
 def inspect(
-    model: Path, shapes: tuple[str, ...], simplify: bool, as_json: bool, quiet: bool
+    model: Path,
+    shapes: tuple[str, ...],
+    simplify: bool,
+    layout: str,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Show a model's operators, MACs, parameters and shapes, and which boards it fits."""
     from thumbnet import inspection, show
 
     found = inspection.inspect(model, _shapes(shapes), simplify)
-    print_result(found, as_json, show.inspection)
+    print_result(found, as_json, show.inspection, layout)
 
 
 @command("generate")
@@ -98,15 +105,16 @@ def generate(model: Path, output: Path, as_json: bool, quiet: bool, **options: A
 @data_option
 @run_options
 @by_option
+@format_option
 @seed_option
-def emulate(folder: Path, as_json: bool, quiet: bool, by: str, **options: Any) -> None:
+def emulate(folder: Path, as_json: bool, quiet: bool, by: str, layout: str, **options: Any) -> None:
     """Run a project's firmware in the emulator and compare it with the reference, byte for byte."""
     from thumbnet import show, verify
     from thumbnet.options import RunOptions
 
     with show.progress(quiet or as_json) as progress:
         found = verify.verify(folder, RunOptions(**options), progress=progress)
-    _finish(found, as_json, by)
+    _finish(found, as_json, by, layout)
 
 
 @command("run")
@@ -122,6 +130,7 @@ def emulate(folder: Path, as_json: bool, quiet: bool, by: str, **options: Any) -
 @compile_options
 @run_options
 @by_option
+@format_option
 @seed_option
 def run(
     model: Path,
@@ -129,6 +138,7 @@ def run(
     as_json: bool,
     quiet: bool,
     by: str,
+    layout: str,
     seed: int,
     **options: Any,
 ) -> None:
@@ -146,15 +156,16 @@ def run(
             progress,
         )
     _warn(warnings, quiet)
-    _finish(found, as_json, by)
+    _finish(found, as_json, by, layout)
 
 
 @command("ops")
-def ops(as_json: bool, quiet: bool) -> None:
+@format_option
+def ops(layout: str, as_json: bool, quiet: bool) -> None:
     """List the ONNX operators that can be compiled, and the kernels that run them."""
     from thumbnet import inspection, show
 
-    print_result(inspection.operators(), as_json, show.operators)
+    print_result(inspection.operators(), as_json, show.operators, layout, "operators")
 
 
 def _compile_options(options: dict[str, Any]) -> Any:
@@ -199,20 +210,31 @@ def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def print_result(
-    found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]
+    found: dict[str, Any],
+    as_json: bool,
+    show: Callable[[dict[str, Any]], None],
+    layout: str = "table",
+    view: str = "layers",
 ) -> None:
-    """Prints a result, as JSON or by a function for people."""
-    if as_json:
+    """Prints a result: for people, as JSON, or one of its tables (of `views`) as Markdown or CSV."""
+    from thumbnet import tables, views
+
+    if as_json or layout == "json":
         click.echo(json.dumps(found, indent=2))
+    elif layout == "md":
+        click.echo(tables.markdown(getattr(views, view)(found)), nl=False)
+    elif layout == "csv":
+        plain = {"bars": False} if view == "layers" else {}
+        click.echo(tables.as_csv(getattr(views, view)(found, **plain)), nl=False)
     else:
         show(found)
 
 
-def _finish(found: dict[str, Any], as_json: bool, by: str) -> None:
+def _finish(found: dict[str, Any], as_json: bool, by: str, layout: str) -> None:
     """Prints the result of a check and ends with its exit code."""
     from thumbnet import show
 
-    print_result(found, as_json, functools.partial(show.checked, by=by))
+    print_result(found, as_json, functools.partial(show.checked, by=by), layout)
     host = found["host"]
     if found["mismatched_bytes"] or (host and host["mismatched_bytes"]):
         sys.exit(Mismatch.exit_code)
@@ -246,4 +268,4 @@ def main() -> None:
 
 
 # Verbs of their own modules, which need what is above.
-from thumbnet import cli_boot, cli_desk  # noqa: E402, F401
+from thumbnet import cli_boot, cli_desk, cli_tools  # noqa: E402, F401

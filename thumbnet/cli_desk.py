@@ -10,7 +10,7 @@ import rich_click as click
 
 from targets.errors import ToolMissing, UsageError
 from thumbnet.cli import command, print_result
-from thumbnet.cli_options import toolchain_option
+from thumbnet.cli_options import format_option, toolchain_option
 
 
 @command("build")
@@ -69,11 +69,12 @@ def flash(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
 
 @command("boards")
 @click.argument("name", required=False)
-def boards(name: str | None, as_json: bool, quiet: bool) -> None:
+@format_option
+def boards(name: str | None, layout: str, as_json: bool, quiet: bool) -> None:
     """List the targets, or show one."""
     from thumbnet import inspection, show_desk
 
-    print_result(inspection.boards(name), as_json, show_desk.boards)
+    print_result(inspection.boards(name), as_json, show_desk.boards, layout, "boards")
 
 
 @command("doctor")

@@ -94,6 +94,14 @@ compile_options = stacked(
     ),
     model_options,
 )
+format_option = click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["table", "md", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print the table.",
+)
 data_option = click.option("--data", metavar="FILE[:KEY]", help="Samples, with labels to score.")
 seed_option = click.option("--seed", default=0, show_default=True, help="Seed of random data.")
 toolchain_option = click.option(

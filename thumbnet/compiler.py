@@ -118,6 +118,7 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
             found = explain.candidates(planned, step, options.optimize, named)
             manifest["layers"][index]["candidates"] = found
     manifest |= {"sources": written.sources, "host_sources": written.host_sources}
+    manifest["optimize"] = options.optimize
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(prepared.quantized),

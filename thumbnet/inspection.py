@@ -4,39 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from codegen.select import Objective
 from targets import target as targets
 from thumbnet.options import CompileOptions
+
+if TYPE_CHECKING:  # loads NumPy
+    from codegen.ir import Graph
 
 SCHEMA_VERSION = 1
 
 
 def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) -> dict[str, Any]:
     """A model's layers and sizes, and which targets it fits."""
-    from codegen import emit, importer, plan
+    from codegen import importer, plan
     from thumbnet import compiler
 
     options = CompileOptions(calib="random", shapes=shapes, simplify=simplify, method="minmax")
     prepared = compiler.prepare(model, options)
     usual = targets.load(options.target)
-    plans = {core.name: plan.make(prepared.quantized, core) for core in _cores(usual)}
     manifest = compiler.describe(
-        plans[usual.core.name], prepared.float_graph, usual, importer.digest(model), {}
+        plan.make(prepared.quantized, usual.core),
+        prepared.float_graph,
+        usual,
+        importer.digest(model),
+        {},
     )
-    fits = []
-    for name in targets.names():
-        board = targets.load(name)
-        needs = emit.figures(plans[board.core.name])
-        ram, flash = needs["arena"], needs["weights"] + needs["constants"]
-        fits.append(
-            {
-                "target": name,
-                "fits": ram <= board.ram.size and flash <= board.flash.size,
-                "ram_share": ram / board.ram.size,
-                "flash_share": flash / board.flash.size,
-            }
-        )
     kept = (
         "model",
         "model_sha256",
@@ -49,13 +43,41 @@ def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) 
         "flash",
         "layers",
     )
-    return {"schema_version": SCHEMA_VERSION, **{k: manifest[k] for k in kept}, "boards": fits}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **{k: manifest[k] for k in kept},
+        "boards": fits(prepared.quantized),
+    }
 
 
-def _cores(first: targets.Target) -> list[targets.Core]:
-    """The core of a target, then every other one that some board has."""
-    boards = [first, *(targets.load(name) for name in targets.names())]
-    return list({board.core.name: board.core for board in boards}.values())
+def fits(quantized: Graph, objective: Objective = "balanced") -> list[dict[str, Any]]:
+    """What a quantized model needs on every board, planned for its core, and whether it has that."""
+    from codegen import emit, plan
+
+    plans: dict[str, plan.Plan] = {}
+    rows = []
+    for name in targets.names():
+        board = targets.load(name)
+        if board.core.name not in plans:
+            plans[board.core.name] = plan.make(quantized, board.core, objective)
+        planned = plans[board.core.name]
+        needs = emit.figures(planned)
+        ram, flash = needs["arena"], needs["weights"] + needs["constants"]
+        cycles = round(sum(step.kernel.cycles(step.layer) for step in planned.steps))
+        rows.append(
+            {
+                "target": name,
+                "core": board.core.name,
+                "fits": ram <= board.ram.size and flash <= board.flash.size,
+                "ram": ram,
+                "ram_share": ram / board.ram.size,
+                "flash": flash,
+                "flash_share": flash / board.flash.size,
+                "predicted_cycles": cycles,
+                "predicted_ms": cycles / board.clock_hz * 1e3,
+            }
+        )
+    return rows
 
 
 def boards(name: str | None) -> dict[str, Any]:

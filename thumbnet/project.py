@@ -14,19 +14,21 @@ from targets.machine import ModelImage
 
 MANIFEST = "manifest.json"
 REFERENCE = "reference.npz"
+RESULT = "build/result.json"  # of the last emulation
 SCHEMA_VERSION = 1
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes a project: into a temporary folder beside it, then moved in whole.
+def write(folder: Path, files: Mapping[str, bytes], marker: str = MANIFEST) -> None:
+    """Writes a project or a package: into a temporary folder beside it, then moved in whole.
 
-    A folder that holds anything but an earlier project of ours is never replaced.
+    A folder that holds anything but an earlier one of ours, with the file `marker`, is never replaced.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", hint="choose another folder with -o")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
+        kind = "project" if marker == MANIFEST else "package"
         raise UsageError(
-            f"{folder} is not empty and is no thumbnet project",
+            f"{folder} is not empty and is no thumbnet {kind}",
             hint="choose another folder with -o",
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -34,6 +36,7 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
         fresh = Path(staging) / "new"
         fresh.mkdir()
         for name, content in files.items():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             (fresh / name).write_bytes(content)
         if folder.exists():
             os.replace(folder, Path(staging) / "old")
@@ -56,6 +59,25 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: damaged ({error})", hint="generate the project again") from error
     found: dict[str, Any] = manifest
     return found
+
+
+def write_result(folder: Path, found: Mapping[str, Any]) -> None:
+    """Keeps the JSON object of `emulate` with the project, for `compare` and `report`."""
+    path = folder / RESULT
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(found, indent=2) + "\n")
+    os.replace(fresh, path)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What the last emulation of a project found; None when these sources were never emulated."""
+    manifest = read_manifest(folder)
+    try:
+        found = json.loads((folder / RESULT).read_text())
+    except (OSError, ValueError):
+        return None
+    same = isinstance(found, dict) and found.get("build_id") == manifest["build_id"]
+    return found if same else None
 
 
 def image(manifest: Mapping[str, Any]) -> ModelImage:

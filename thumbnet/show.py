@@ -8,17 +8,45 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from codegen.advice import Advice, in_words
+from thumbnet import tables, views
 from thumbnet.compiler import silent
 
 PIPED_WIDTH = 120  # when the output is no terminal
+WIDE = 110  # columns from which bars have room
+LATE_S = 1.0  # what ends sooner needs no progress bar
 SHOWN_ROWS = 15  # of a profile
 out = Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+class _Rate(ProgressColumn):
+    """Units per second."""
+
+    def render(self, task: Task) -> Text:
+        """The rate of one step, once it is known."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None or task.total == 1 else f"{speed:,.1f}/s", "cyan")
+
+
+class _LateProgress(Progress):
+    """Bars of steps that take longer than LATE_S; short ones never flicker by."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bars to draw now."""
+        yield self.make_tasks_table([t for t in self.tasks if (t.elapsed or 0.0) > LATE_S])
 
 
 @contextmanager
@@ -32,9 +60,10 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int], Callable[[int], None]
         TextColumn("{task.description:>16}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=errors, transient=True) as bars:
+    with _LateProgress(*columns, console=errors, transient=True) as bars:
 
         def start(text: str, total: int) -> Callable[[int], None]:
             task = bars.add_task(text, total=total)
@@ -43,10 +72,31 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int], Callable[[int], None]
         yield start
 
 
+def table(data: tables.Table) -> None:
+    """A table on the terminal; names that are too long end in an ellipsis."""
+    rows = [[tables.shown(value) for value in row] for row in data.rows]
+    columns = list(zip(data.headings, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    names = next((i for i, heading in enumerate(data.headings) if heading == "layer"), None)
+    if names is not None:
+        widths[names] = max(12, out.width - sum(widths) + widths[names] - len(widths))
+    shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, heading in enumerate(data.headings):
+        left = data.is_text(index)
+        shown.add_column(heading, justify="left" if left else "right", no_wrap=names is not None)
+    for row in rows:
+        shown.add_row(*(Text(_cut(*cell)) for cell in zip(row, widths, strict=True)))
+    out.print(shown)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def generated(found: dict[str, Any], folder: Path) -> None:
     """What `generate` wrote."""
     _title(found)
-    _print_layers(found["layers"], with_cycles=False)
+    _layers(found)
     _memory(found)
     explained(found)
     out.print(f"wrote {folder}/ - next: thumbnet build {folder}, thumbnet emulate {folder}")
@@ -57,7 +107,7 @@ def explained(found: dict[str, Any]) -> None:
     headings = ("", "kernel", "cycles", "waits", "flash", "scratch", "SRAM of step", "why")
     keys = ("cycles", "wait_cycles", "flash", "scratch", "step_sram")
     for layer in (layer for layer in found["layers"] if "candidates" in layer):
-        out.print(Text(f"{_plain(layer['name'])}: candidates, predicted", "bold"))
+        out.print(Text(f"{tables.printable(layer['name'])}: candidates, predicted", "bold"))
         table = Table(box=None, pad_edge=False)
         for heading in headings:
             left = heading in ("", "kernel", "why")
@@ -82,7 +132,7 @@ def checked(found: dict[str, Any], by: str = "layers") -> None:
     """What `emulate` and `run` found."""
     _title(found)
     if by == "layers" or found["profile"] is None:
-        _print_layers(found["layers"], with_cycles=found["cycles"] is not None)
+        _layers(found)
     else:
         profile(found, by)
     _memory(found)
@@ -141,15 +191,10 @@ def inspection(found: dict[str, Any]) -> None:
     for kind in ("inputs", "outputs"):
         for port in found[kind]:
             shape = "x".join(map(str, port["onnx_shape"]))
-            fact(kind[:-1].capitalize(), f"{_plain(port['name'])} {shape}")
-    _print_layers(found["layers"], with_cycles=False)
+            fact(kind[:-1].capitalize(), f"{tables.printable(port['name'])} {shape}")
+    _layers(found)
     _memory(found)
-    table = Table("target", "fits", "RAM", "flash", box=None, pad_edge=False)
-    for board in found["boards"]:
-        verdict = Text("yes", "green") if board["fits"] else Text("no", "red")
-        shares = (f"{board[key]:.0%}" for key in ("ram_share", "flash_share"))
-        table.add_row(board["target"], verdict, *shares)
-    out.print(table)
+    table(views.fits(found))
 
 
 def operators(found: dict[str, Any]) -> None:
@@ -174,37 +219,8 @@ def _title(found: dict[str, Any]) -> None:
     out.print(" ".join(parts), f"- {found['macs']:,} MACs{less}, {found['params']:,} parameters")
 
 
-def _print_layers(layers: list[dict[str, Any]], with_cycles: bool) -> None:
-    headings = ["layer", "kernel", "output", "MACs", "weights B", "arena B"]
-    headings += ["instructions", "cycles", "share"] if with_cycles else []
-    total = sum(layer["cycles"] for layer in layers) if with_cycles else 0
-    rows = [_layer_cells(layer, total, with_cycles) for layer in layers]
-    columns = list(zip(headings, *rows, strict=True))
-    others = sum(max(map(len, column)) + 1 for column in columns[1:])
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in headings:
-        left = heading in ("layer", "kernel", "output")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
-    room = max(out.width - others - 1, 12)
-    for name, *cells in rows:
-        shown = name if len(name) <= room else name[: room - 1] + "…"
-        table.add_row(*(Text(cell) for cell in (shown, *cells)))
-    out.print(table)
-
-
-def _layer_cells(layer: dict[str, Any], total: int, with_cycles: bool) -> list[str]:
-    cells = [
-        _plain(layer["name"]),
-        layer["kernel"].removesuffix(".portable"),
-        "x".join(map(str, layer["output_shape"][1:])),
-        f"{layer['macs']:,}" if layer["macs"] else "",
-        f"{layer['weight_bytes']:,}" if layer["weight_bytes"] else "",
-        f"{layer['arena_bytes']:,}",
-    ]
-    if with_cycles:
-        share = layer["cycles"] / total if total else 0
-        cells += [f"{layer['instructions']:,}", f"{layer['cycles']:,}", f"{share:.1%}"]
-    return cells
+def _layers(found: dict[str, Any]) -> None:
+    table(views.layers(found, bars=out.width >= WIDE))
 
 
 def _memory(found: dict[str, Any]) -> None:
@@ -234,10 +250,13 @@ def _planned(sram: dict[str, Any]) -> None:
     peak = sram["peak"]
     if peak is None:
         return
-    names = ", ".join(_plain(name) for name in peak["tensors"][:4])
-    fact("Peak", f"{peak['bytes']:,} B in step {peak['step']} ({_plain(peak['layer'])}): {names}")
+    names = ", ".join(tables.printable(name) for name in peak["tensors"][:4])
+    fact(
+        "Peak",
+        f"{peak['bytes']:,} B in step {peak['step']} ({tables.printable(peak['layer'])}): {names}",
+    )
     for found in peak["advice"][:2]:
-        fact("", _plain(in_words(Advice(**found))))
+        fact("", tables.printable(in_words(Advice(**found))))
 
 
 def _accuracy(found: dict[str, Any]) -> None:
@@ -269,7 +288,7 @@ def _verdict(found: dict[str, Any]) -> None:
     if born is not None:
         out.print(
             Text(
-                f"first diverging layer: {_plain(born['layer'])} ({born['kernel']}), element "
+                f"first diverging layer: {tables.printable(born['layer'])} ({born['kernel']}), element "
                 f"{born['element']}: expected {born['expected']}, found {born['found']}; "
                 f"{born['wrong_elements']:,} elements differ"
             )
@@ -283,11 +302,6 @@ def _score(metric: str, value: float) -> str:
 def fact(name: str, text: str) -> None:
     """One line: a name in bold, and what there is to say of it."""
     out.print(Text(f"{name:10} ", "bold").append(text, "not bold"), soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    """A model's string without control characters: it must not drive the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def kib(size: int) -> str:

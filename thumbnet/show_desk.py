@@ -7,26 +7,13 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from thumbnet.show import fact, kib, out
+from thumbnet import views
+from thumbnet.show import fact, kib, out, table
 
 
 def boards(found: dict[str, Any]) -> None:
     """The targets; of a single one all that is known."""
-    headings = ("name", "core", "MHz", "flash", "RAM", "flashed by", "QEMU", "validated")
-    table = Table(*headings, box=None, pad_edge=False)
-    for board in found["boards"]:
-        validated = board["validated"]
-        table.add_row(
-            board["name"],
-            board["core"],
-            f"{board['clock_hz'] / 1e6:g}",
-            kib(board["flash"]),
-            kib(board["total_ram"]),
-            ", ".join(board["flash_methods"]) or "-",
-            board["qemu"] or "-",
-            f"±{validated['error']:.0%}" if validated else "-",
-        )
-    out.print(table)
+    table(views.boards(found))
     if len(found["boards"]) == 1:
         _board(found["boards"][0])
 

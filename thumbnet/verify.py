@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codegen import data, execute, graph_file, metrics, reference
-from codegen.ir import Array, Graph
+from codegen.ir import Array, FloatArray, Graph
 from emulator.host import HostModel
 from emulator.model import EmulatedInference
 from targets import sizes, toolchain
@@ -51,13 +51,31 @@ def build(folder: Path, choice: str = "auto", progress: Progress = silent) -> Bu
     return Built(elf, compiler.version, sizes.sizes(elf))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Verified:
+    """What an emulation found: the JSON object of `emulate`, and every inference."""
+
+    found: dict[str, Any]
+    runs: tuple[EmulatedInference, ...]
+
+
 def verify(
     folder: Path,
     options: RunOptions,
     float_graph: Graph | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Builds and runs a project; the JSON object of `emulate`.
+    """The JSON object of `emulate`; see `measure`."""
+    return measure(folder, options, float_graph, progress).found
+
+
+def measure(
+    folder: Path,
+    options: RunOptions,
+    float_graph: Graph | None = None,
+    progress: Progress = silent,
+) -> Verified:
+    """Builds and runs a project, and keeps the result with it.
 
     Args:
         folder: a generated project.
@@ -103,7 +121,8 @@ def verify(
     found["host"] = None
     if options.accuracy != "none" and options.data is not None:
         found |= _scored(folder, graph, float_graph, samples, image, options, progress)
-    return found
+    project.write_result(folder, found)
+    return Verified(found, tuple(runs))
 
 
 def _job(
@@ -237,12 +256,13 @@ def _scored(
     if samples.y is None or name is None:
         return found
     score = metrics.find(name)
-    device = _real_outputs(graph, outputs)
+    device = _scored_set(samples, _real_outputs(graph, outputs))
     found["accuracy"] = {
         "metric": name,
         "float": None,
-        "device": score(_scored_set(samples, device)),
+        "device": score(device),
         "samples": len(samples),
+        "confusion": metrics.confusion(device) if name == "top1" else None,
     }
     if float_graph is not None:
         real = _float_outputs(float_graph, samples, progress("float model", len(samples)))
@@ -272,6 +292,17 @@ def _real_outputs(graph: Graph, outputs: tuple[Int8Array, ...]) -> Array:
     shape = graph.tensors[port.tensor].shape[1:]
     stored = outputs[0].reshape(-1, *shape)
     return execute.from_device(port, reference.to_real(graph, port, stored))
+
+
+def real_outputs(graph: Graph, runs: tuple[EmulatedInference, ...]) -> tuple[FloatArray, ...]:
+    """What the emulated core computed: real values in ONNX layout, samples first, per output."""
+    found = []
+    for index, port in enumerate(graph.outputs):
+        shape = graph.tensors[port.tensor].shape[1:]
+        stored = np.frombuffer(b"".join(run.outputs[index] for run in runs), np.int8)
+        real = reference.to_real(graph, port, stored.reshape(-1, *shape))
+        found.append(execute.from_device(port, real).astype(np.float32, copy=False))
+    return tuple(found)
 
 
 def _float_outputs(graph: Graph, samples: data.DataSet, advance: Callable[[int], None]) -> Array:

@@ -1,0 +1,80 @@
+"""Results -> tables, the same for a terminal, Markdown and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from thumbnet.tables import Bar, Code, Share, Table, Value
+
+Found = Mapping[str, Any]
+
+
+def layers(found: Found, bars: bool = True) -> Table:
+    """One row per layer; with cycles where they were counted, and a bar of them if wanted."""
+    rows = found["layers"]
+    counted = bool(rows) and rows[0].get("cycles") is not None
+    headings = ["layer", "kernel", "output", "MACs", "weights B", "arena B"]
+    headings += ["instructions", "cycles", "share"] if counted else []
+    headings += [""] if counted and bars else []
+    return Table(tuple(headings), [_layer(layer, rows, counted, bars) for layer in rows])
+
+
+def _layer(layer: Found, rows: Sequence[Found], counted: bool, bars: bool) -> tuple[Value, ...]:
+    cells: list[Value] = [
+        Code(layer["name"]),
+        layer["kernel"].removesuffix(".portable"),
+        "x".join(map(str, layer["output_shape"][1:])),
+        layer["macs"] or None,
+        layer["weight_bytes"] or None,
+        layer["arena_bytes"],
+    ]
+    if counted:
+        total = sum(row["cycles"] for row in rows) or 1
+        most = max(row["cycles"] for row in rows) or 1
+        cells += [layer["instructions"], layer["cycles"], Share(layer["cycles"] / total)]
+        cells += [Bar(layer["cycles"] / most)] if bars else []
+    return tuple(cells)
+
+
+def boards(found: Found) -> Table:
+    """The targets."""
+    headings = ("name", "core", "MHz", "flash KiB", "RAM KiB", "flashed by", "QEMU", "validated")
+    rows = [
+        (
+            board["name"],
+            board["core"],
+            board["clock_hz"] / 1e6,
+            board["flash"] // 1024,
+            board["total_ram"] // 1024,
+            ", ".join(board["flash_methods"]) or "-",
+            board["qemu"] or "-",
+            f"±{board['validated']['error']:.0%}" if board["validated"] else "-",
+        )
+        for board in found["boards"]
+    ]
+    return Table(headings, rows)
+
+
+def fits(found: Found) -> Table:
+    """Which boards a model fits, what it takes there, and how long it is predicted to run."""
+    rows = [
+        (
+            board["target"],
+            "yes" if board["fits"] else "no",
+            Share(board["ram_share"]),
+            Share(board["flash_share"]),
+            round(board["predicted_ms"], 3),
+        )
+        for board in found["boards"]
+    ]
+    return Table(("target", "fits", "RAM", "flash", "predicted ms"), rows)
+
+
+def operators(found: Found) -> Table:
+    """The kernels of every operator."""
+    rows = [
+        (kind, ", ".join(kernels) or "no code: an alias")
+        for kind, kernels in found["kernels"].items()
+    ]
+    return Table(("operator", "kernels"), rows)
