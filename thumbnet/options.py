@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from codegen.quant.calibrate import Method
+
 Accuracy = Literal["host", "emulator", "none"]
 EngineName = Literal["unicorn", "qemu"]
 Objective = Literal["speed", "sram", "flash", "balanced"]
@@ -35,7 +37,7 @@ class CompileOptions:
     target: str = "generic-m4"
     calib: str | None = None
     data: str | None = None
-    method: Literal["minmax", "percentile", "mse"] | None = None
+    method: Method | None = None
     weights: Literal["int8"] = "int8"
     optimize: Objective = "balanced"
     recipe: Path | None = None
