@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from codegen.plan import Plan
 from codegen.quant.calibrate import METHODS, Method
@@ -64,7 +64,7 @@ def load(path: Path) -> Recipe:
     return Recipe(cast("Method | None", method), kernels)
 
 
-def dump(plan: Plan, method: Literal["minmax", "percentile", "mse"] | None) -> str:
+def dump(plan: Plan, method: Method | None) -> str:
     """A plan's choices as TOML."""
     lines = ["# Choices of this build. Edit and pass with --recipe to make them yours."]
     if method:

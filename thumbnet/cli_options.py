@@ -9,6 +9,8 @@ from typing import Any
 
 import rich_click as click
 
+from codegen.quant.calibrate import METHODS
+
 Command = Callable[..., Any]
 
 
@@ -47,7 +49,7 @@ compile_options = stacked(
     ),
     click.option(
         "--method",
-        type=click.Choice(["minmax", "percentile", "mse"]),
+        type=click.Choice(METHODS),
         help="How calibration finds ranges. [default: mse]",
     ),
     click.option(

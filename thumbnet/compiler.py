@@ -26,7 +26,7 @@ from codegen import (
 )
 from codegen.ir import Array, Graph, macs, node_macs
 from codegen.names import identifier
-from codegen.quant import calibrate, quantize
+from codegen.quant import calibrate, clipping, quantize
 from codegen.select import Budget
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
@@ -86,7 +86,7 @@ def prepare(
     imported = any(tensor.quant for tensor in graph.tensors.values())
     method = options.method or (choices.calibration if choices else None) or "mse"
     warnings: list[str] = []
-    ranges: dict[str, calibrate.Range] = {}
+    ranges: dict[str, clipping.Range] = {}
     if _needs_calibration(graph):
         samples, grid_source = _calibration(graph, options, warnings)
         graph = _adopt_input_grid(graph, grid_source)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from codegen.quant.calibrate import Method
 from codegen.select import Budget, Objective
 
 Accuracy = Literal["host", "emulator", "none"]
@@ -28,7 +29,7 @@ class CompileOptions:
     target: str = "generic-m4"
     calib: str | None = None
     data: str | None = None
-    method: Literal["minmax", "percentile", "mse"] | None = None
+    method: Method | None = None
     weights: Literal["int8"] = "int8"
     optimize: Objective = "balanced"
     recipe: Path | None = None

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from codegen.execute import run_float
 from codegen.ir import Array, Graph
+from codegen.quant.clipping import BINS, Histogram, Range, clip
 from targets.errors import UsageError
 
-Method = Literal["minmax", "percentile", "mse"]
-METHODS: tuple[Method, ...] = ("minmax", "percentile", "mse")
-BINS = 2048
+Method = Literal["minmax", "ema", "percentile", "mse", "kl", "octav"]
+METHODS: tuple[Method, ...] = ("minmax", "ema", "percentile", "mse", "kl", "octav")
+ONE_PASS = ("minmax", "ema")
 BATCH = 16
-LEVELS = 256
-PERCENTILE = 99.99
-SHRINKS = np.linspace(1.0, 0.3, 71)  # of the min-max range, tried by the MSE method
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Real values that a tensor's grid must cover; always holds 0."""
-
-    low: float
-    high: float
+EMA_DECAY = 0.9  # per batch
 
 
 def passes(method: Method) -> int:
     """How often a method walks over the samples."""
-    return 1 if method == "minmax" else 2
+    return 1 if method in ONE_PASS else 2
 
 
 def ranges(
@@ -40,17 +29,19 @@ def ranges(
     samples: tuple[Array, ...],
     method: Method,
     progress: Callable[[int], None] = lambda done: None,
+    width: int = 8,
 ) -> dict[str, Range]:
     """Range of every activation, inputs included.
 
     Args:
         graph: a float graph.
         samples: one array per input, device layout, float32, samples along axis 0.
-        method: "minmax"; "percentile" (the 99.99th at both ends); "mse" (the range with the least squared
-            quantization error, Lp norm with p = 2). Inputs and outputs of the network always take min-max:
-            their extremes carry meaning (an anomaly *is* a large error).
+        method: "minmax"; "ema" (moving average of the extremes of batches of 16, Jacob et al., CVPR
+            2018); or a method of codegen.quant.clipping. Inputs and outputs of the network always take
+            min-max: their extremes carry meaning (an anomaly *is* a large error).
         progress: called with the number of samples seen since its last call, `passes(method)` times
             over all samples.
+        width: bits of the activations' grids.
 
     Raises:
         UsageError: no samples, or a tensor that is not finite on them.
@@ -58,34 +49,40 @@ def ranges(
     count = min((len(x) for x in samples), default=0)
     if count == 0:
         raise UsageError("no calibration samples", hint="pass --calib FILE.npz, or --calib random")
-    limits: dict[str, tuple[float, float]] = {}
+    seen: dict[str, Range] = {}
+    moving: dict[str, Range] = {}
 
     def widen(name: str, value: Array) -> None:
-        low, high = limits.get(name, (0.0, 0.0))
-        limits[name] = (min(low, float(value.min())), max(high, float(value.max())))
+        low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
+        old, mean = seen.get(name, Range(0.0, 0.0)), moving.get(name, Range(low, high))
+        seen[name] = Range(min(old.low, low), max(old.high, high))
+        rest = 1 - EMA_DECAY
+        moving[name] = Range(EMA_DECAY * mean.low + rest * low, EMA_DECAY * mean.high + rest * high)
 
     _run(graph, samples, count, progress, widen)
-    bad = [name for name, limit in limits.items() if not np.all(np.isfinite(limit))]
+    bad = [name for name, limit in seen.items() if not np.isfinite([limit.low, limit.high]).all()]
     if bad:
         raise UsageError(
             f"tensor {bad[0]} is not finite on the calibration data",
             hint="check the data's scale: the float model itself overflows on it",
         )
-    if method == "minmax":
-        return {name: Range(*limit) for name, limit in limits.items()}
-    histograms = {name: np.zeros(BINS, np.int64) for name in limits}
+    ports = {port.tensor for port in (*graph.inputs, *graph.outputs)}
+    if method in ONE_PASS:
+        inner = moving if method == "ema" else seen
+        return {name: seen[name] if name in ports else inner[name] for name in seen}
+    counts = {name: np.zeros(BINS, np.int64) for name in seen}
 
     def count_values(name: str, value: Array) -> None:
-        low, high = limits[name]
-        if high > low:
-            histograms[name] += np.histogram(value, bins=BINS, range=(low, high))[0]
+        low, high = seen[name].low, seen[name].high
+        if high > low and name not in ports:
+            counts[name] += np.histogram(value, bins=BINS, range=(low, high))[0]
 
     _run(graph, samples, count, progress, count_values)
-    ports = {port.tensor for port in (*graph.inputs, *graph.outputs)}
-    clip = _percentile if method == "percentile" else _least_squares
     return {
-        name: Range(*limit) if name in ports else clip(histograms[name], *limit)
-        for name, limit in limits.items()
+        name: limit
+        if name in ports
+        else clip(Histogram(counts[name], limit.low, limit.high), method, width)
+        for name, limit in seen.items()
     }
 
 
@@ -100,36 +97,6 @@ def _run(
         stop = min(start + BATCH, count)
         run_float(graph, tuple(x[start:stop] for x in samples), watch)
         progress(stop - start)
-
-
-def _percentile(histogram: npt.NDArray[np.int64], low: float, high: float) -> Range:
-    total = histogram.sum()
-    if total == 0:
-        return Range(low, high)
-    share = np.cumsum(histogram) / total
-    edges = np.linspace(low, high, BINS + 1)
-    tail = 1 - PERCENTILE / 100
-    first = int(np.searchsorted(share, tail))
-    last = int(np.searchsorted(share, 1 - tail))
-    return Range(min(0.0, float(edges[first])), max(0.0, float(edges[last + 1])))
-
-
-def _least_squares(histogram: npt.NDArray[np.int64], low: float, high: float) -> Range:
-    if histogram.sum() == 0:
-        return Range(low, high)
-    edges = np.linspace(low, high, BINS + 1)
-    centers = (edges[1:] + edges[:-1]) / 2
-    errors = [_squared_error(histogram, centers, low * s, high * s) for s in SHRINKS]
-    best = SHRINKS[int(np.argmin(errors))]
-    return Range(low * float(best), high * float(best))
-
-
-def _squared_error(
-    histogram: npt.NDArray[np.int64], centers: npt.NDArray[np.float64], low: float, high: float
-) -> float:
-    step = (high - low) / (LEVELS - 1)
-    rounded = np.clip(np.rint((centers - low) / step), 0, LEVELS - 1) * step + low
-    return float((histogram * (centers - rounded) ** 2).sum())
 
 
 def random_samples(graph: Graph, count: int, seed: int) -> tuple[Array, ...]:

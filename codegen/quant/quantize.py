@@ -26,7 +26,7 @@ from codegen.ops.dense import Dense
 from codegen.ops.lookup import Lookup
 from codegen.ops.mean import Mean
 from codegen.ops.mul import Mul
-from codegen.quant.calibrate import Range
+from codegen.quant.clipping import Range
 from targets.errors import UnsupportedModel
 
 SAME_GRID = frozenset({"reshape", "transpose", "slice", "pad", "max_pool", "resize", "concat"})
@@ -59,14 +59,15 @@ def quantize(graph: Graph, found: Mapping[str, Range], imported: bool) -> Graph:
     Raises:
         UnsupportedModel: an activation has neither a grid nor a range.
     """
-    grids = _activation_grids(graph, found)
+    grids = activation_grids(graph, found)
     builder = _Rewriter(graph, grids, imported)
     for node in graph.nodes:
         builder.add(node)
     return verify_quantized(builder.finish())
 
 
-def _activation_grids(graph: Graph, found: Mapping[str, Range]) -> dict[str, Quant]:
+def activation_grids(graph: Graph, found: Mapping[str, Range]) -> dict[str, Quant]:
+    """Grids of all activations, by rules 1 to 4."""
     grids = {n: t.quant for n, t in graph.tensors.items() if t.quant and t.data is None}
     for node in reversed(
         graph.nodes
