@@ -8,11 +8,13 @@ from functools import cache
 
 import jinja2
 
-from codegen import __version__
+from codegen import __version__, emit_chain
+from codegen.functions import Function
 from codegen.ir import Port, macs
 from codegen.kernel import Constant
 from codegen.names import comment, identifier
-from codegen.plan import ALIGNMENT, Function, Plan, Slot, Step
+from codegen.plan import Plan, Step
+from codegen.problem import ALIGNMENT, Slot
 from targets.target import Core, Target
 
 NUMBERS_PER_ROW = 16
@@ -84,8 +86,10 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         sources=(f"{name}.c", "kernels.c", *([assembly] if tuned else [])),
         host_sources=(f"{name}.c", "kernels.c", *(["kernels_host.c"] if tuned else [])),
     )
+    chains = any(step.chain is not None for step in plan.steps)
     network = {
         "model": model,
+        "chain_tools": render("chain.tools.c.j2") if chains else None,
         "figures": figures(plan),
         "ports": list(_ports(plan)),
         "slots": [_slot_row(slot) for slot in _unique_slots(plan)],
@@ -201,7 +205,6 @@ def _slot_row(slot: Slot) -> Mapping[str, object]:
 
 
 def _step(plan: Plan, step: Step) -> dict[str, object]:
-    function: Function = plan.functions[step.function]
     constants = [
         {
             "ctype": c.ctype,
@@ -211,6 +214,9 @@ def _step(plan: Plan, step: Step) -> dict[str, object]:
         }
         for c in step.instance.constants
     ]
+    driver = None
+    if step.chain is not None:
+        driver = render("chain.c.j2", **emit_chain.params(plan, step, step.chain))
     arguments = [f"arena + {slot.offset}" for slot in step.inputs]
     arguments += [f"step{step.index}_{c.name}" for c in step.instance.constants]
     if step.scratch is not None:
@@ -222,8 +228,11 @@ def _step(plan: Plan, step: Step) -> dict[str, object]:
         "index": step.index,
         "summary": f"{step.kernel.name} {shapes} -> {result}",
         "sources": ", ".join(comment(s) for s in step.layer.node.sources) or "the compiler",
-        "function": function.name,
-        "arguments": arguments,
+        "function": plan.functions[step.function].name
+        if driver is None
+        else f"step{step.index}_run",
+        "arguments": arguments if driver is None else ["arena"],
+        "driver": driver,
         "constants": constants,
     }
 

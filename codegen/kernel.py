@@ -171,6 +171,7 @@ class Kernel:
         flash: predicted bytes of constants and instructions, where they are more than usual: weights as
             they are, and a function of some hundred bytes. None = as usual.
         orders: the directions that the template can be rendered in.
+        rings: bytes of arena that hold parts of tensors between the layers of a chain.
     """
 
     name: str
@@ -182,4 +183,5 @@ class Kernel:
     scratch: Callable[[Layer], int] = lambda layer: 0
     flash: Callable[[Layer], int] | None = None
     assembly: str | None = None
+    rings: Callable[[Layer], int] = lambda layer: 0
     orders: tuple[Order, ...] = ("ascending",)

@@ -6,37 +6,24 @@ The flow is `make`: aliases, steps with their kernels, lifetimes, legal overlaps
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from codegen.arena import Buffer, Overlap, Problem, place
+from codegen import tight
+from codegen.arena import Overlap
+from codegen.functions import Function, Functions
+from codegen.fused import Chain
 from codegen.ir import Graph
-from codegen.kernel import Footprint, Instance, Kernel, Layer, Order
+from codegen.kernel import Instance, Kernel, Layer, Order
 from codegen.ops import KERNELS
+from codegen.problem import Slot, layout, ring_name
 from targets.errors import UnsupportedModel, UsageError
 from targets.target import Core
 
 Objective = Literal["speed", "sram", "flash", "balanced"]
 CYCLES_PER_BYTE = 40  # that a byte of flash has to save at every inference, "balanced"
 USUAL_CODE = 1_500  # bytes of instructions of a tuned kernel
-ALIGNMENT = 4  # word loads of kernels, and the arena itself
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A place in the arena: bytes `offset` up to `offset + size`, from step `first` to step `last`."""
-
-    name: str
-    offset: int
-    size: int
-    first: int
-    last: int
-
-    @property
-    def end(self) -> int:
-        """First byte after the slot."""
-        return self.offset + self.size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +33,8 @@ class Step:
     Attributes:
         name: the layer's label, made unique within the network.
         inputs: the slots of its arena inputs, in order.
-        function: index into `Plan.functions`.
+        rings: of a chain: tensors between its members, and sums.
+        functions: indices into `Plan.functions`; a chain calls several.
     """
 
     index: int
@@ -58,7 +46,20 @@ class Step:
     inputs: tuple[Slot, ...]
     output: Slot
     scratch: Slot | None
-    function: int
+    rings: Slot | None
+    functions: tuple[int, ...]
+
+    @property
+    def function(self) -> int:
+        """The function of a step that calls one."""
+        (index,) = self.functions
+        return index
+
+    @property
+    def chain(self) -> Chain | None:
+        """The layers that the step runs pixel by pixel; None for a single layer."""
+        op = self.layer.node.op
+        return op if isinstance(op, Chain) else None
 
     @property
     def weight_bytes(self) -> int:
@@ -72,24 +73,13 @@ class Step:
 
     @property
     def arena_bytes(self) -> int:
-        """Bytes of the step's own tensors, overlaps counted once."""
+        """Bytes of the step's own tensors and rings, overlaps counted once."""
         total, reached = 0, 0
-        for slot in sorted({*self.inputs, self.output}, key=lambda s: s.offset):
+        own = {*self.inputs, self.output, *([self.rings] if self.rings else [])}
+        for slot in sorted(own, key=lambda s: s.offset):
             total += max(0, slot.end - max(slot.offset, reached))
             reached = max(reached, slot.end)
         return total
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Function:
-    """A C function: one kernel variant with its constants, shared by the steps that need exactly it."""
-
-    name: str
-    kernel: Kernel
-    order: Order
-    instance: Instance
-    inputs: int
-    has_scratch: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +119,7 @@ def make(
     core: Core,
     objective: Objective = "balanced",
     overrides: Mapping[str, str] | None = None,
+    chains: Sequence[Sequence[str]] | None = None,
 ) -> Plan:
     """The plan of a quantized graph for a core.
 
@@ -137,6 +128,7 @@ def make(
         core: what the kernels may use.
         objective: what to save where variants differ.
         overrides: kernel variant by layer name, from a recipe.
+        chains: names of the layers of every chain, from a recipe; None = the objective decides.
     """
     roots = _aliases(graph)
     layers = [
@@ -146,35 +138,42 @@ def make(
     ]
     names = _layer_names(layers)
     wanted = _checked_overrides(names, overrides or {})
-    kernels = [
-        choose(layer, objective, wanted.get(name))
-        for layer, name in zip(layers, names, strict=True)
+    network = tight.Network(graph, tuple(layers), tuple(names), roots, wanted)
+    chosen = _chosen(network, objective, chains)
+    found = layout(graph, chosen.layers, chosen.kernels, roots)
+    rows = [
+        Row(name, layer, kernel, _order(layer, found.overlaps, found.slots), scratch)
+        for name, layer, kernel, scratch in zip(
+            chosen.names, chosen.layers, chosen.kernels, found.scratch, strict=True
+        )
     ]
-    buffers = _lifetimes(graph, layers, roots)
-    overlaps = _overlaps(graph, layers, kernels, buffers, roots)
-    problem = Problem(buffers, overlaps, ALIGNMENT)
-    placement = place(problem)
-    slots = {
-        b.name: Slot(b.name, placement.bases[b.name], b.size, b.first, b.last) for b in buffers
-    }
-    scratch = _place_scratch(layers, kernels, tuple(slots.values()))
-    orders = [
-        _order([o for o in overlaps if o.born == layer.output.name], slots) for layer in layers
-    ]
-    steps, functions = _steps(
-        graph.name, list(zip(names, layers, kernels, orders, scratch, strict=True)), slots, roots
-    )
-    top = max([placement.size, *(s.end for s in scratch if s is not None)])
+    steps, functions = _steps(graph, rows, found.slots, roots)
+    placed = {name: found.slots[root] for name, root in roots.items() if root in found.slots}
     return Plan(
         graph=graph,
         core=core,
         steps=steps,
         functions=functions,
-        slots={name: slots[root] for name, root in roots.items()},
-        arena=placement.size,
-        size=-(-top // ALIGNMENT) * ALIGNMENT,
-        bound=placement.bound,
+        slots=placed | {s.rings.name: s.rings for s in steps if s.rings is not None},
+        arena=found.arena,
+        size=found.size,
+        bound=found.placement.bound,
     )
+
+
+def _chosen(
+    network: tight.Network, objective: Objective, chains: Sequence[Sequence[str]] | None
+) -> tight.Choice:
+    """Chains and kernels: the recipe's, else those that save the most where SRAM is the objective."""
+
+    def choice(layer: Layer, wanted: str | None) -> Kernel:
+        return choose(layer, objective, wanted)
+
+    if chains is not None:
+        return tight.with_groups(network, tight.named_groups(network, chains), choice)
+    if objective == "sram":
+        return tight.smallest(network, choice)
+    return tight.with_groups(network, (), choice)
 
 
 def choose(layer: Layer, objective: Objective = "balanced", wanted: str | None = None) -> Kernel:
@@ -243,57 +242,11 @@ def _aliases(graph: Graph) -> dict[str, str]:
     return roots
 
 
-def _lifetimes(graph: Graph, layers: list[Layer], roots: Mapping[str, str]) -> tuple[Buffer, ...]:
-    last_step = max(len(layers) - 1, 0)
-    first = {roots[port.tensor]: 0 for port in graph.inputs}
-    last = dict.fromkeys(first, 0)
-    for index, layer in enumerate(layers):
-        for tensor in layer.activations:
-            last[roots[tensor.name]] = index
-        first[layer.output.name] = last[layer.output.name] = index
-    last |= {roots[port.tensor]: last_step for port in graph.outputs}
-    return tuple(Buffer(name, graph.tensors[name].size, first[name], last[name]) for name in first)
-
-
-def _overlaps(
-    graph: Graph,
-    layers: list[Layer],
-    kernels: list[Kernel],
-    buffers: tuple[Buffer, ...],
-    roots: Mapping[str, str],
-) -> tuple[Overlap, ...]:
-    """What each kernel's footprints allow between a dying input and the output."""
-    lives = {buffer.name: buffer for buffer in buffers}
-    outputs = {roots[port.tensor] for port in graph.outputs}
-    found = []
-    for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
-        born = lives[layer.output.name]
-        allowed: dict[str, list[Footprint | None]] = {}
-        for tensor, footprint in zip(layer.activations, kernel.footprints(layer), strict=True):
-            allowed.setdefault(roots[tensor.name], []).append(footprint)
-        for root, footprints in allowed.items():
-            dies = lives[root].last == index and root not in outputs
-            if dies and all(footprint is not None for footprint in footprints):
-                known = [footprint for footprint in footprints if footprint is not None]
-                found.append(_overlap(lives[root], born, known, kernel))
-    return tuple(found)
-
-
-def _overlap(dying: Buffer, born: Buffer, footprints: list[Footprint], kernel: Kernel) -> Overlap:
-    """Least distances for every order that the kernel can be rendered in."""
-    limit = -max(born.size, dying.size)  # beyond it the two are disjoint anyway
-    distances: dict[str, int | None] = {"ascending": None, "descending": None}
-    if "ascending" in kernel.orders:
-        distances["ascending"] = max(limit, *(f.ascending_distance() for f in footprints))
-    if "descending" in kernel.orders:
-        backwards = (f.reversed().descending_distance() for f in footprints)
-        distances["descending"] = max(limit, *backwards)
-    return Overlap(dying.name, born.name, **distances)
-
-
-def _order(step_overlaps: list[Overlap], slots: Mapping[str, Slot]) -> Order:
+def _order(layer: Layer, overlaps: Sequence[Overlap], slots: Mapping[str, Slot]) -> Order:
     """The order in which a step's kernel may run where its tensors were placed."""
-    for overlap in step_overlaps:
+    for overlap in overlaps:
+        if overlap.born != layer.output.name:
+            continue
         dying, born = slots[overlap.dying], slots[overlap.born]
         if dying.offset >= born.end or born.offset >= dying.end:
             continue
@@ -303,71 +256,40 @@ def _order(step_overlaps: list[Overlap], slots: Mapping[str, Slot]) -> Order:
     return "ascending"
 
 
-def _place_scratch(
-    layers: list[Layer], kernels: list[Kernel], slots: tuple[Slot, ...]
-) -> list[Slot | None]:
-    """Scratch of each step: the lowest gap between the tensors that live at it."""
-    placed: list[Slot | None] = []
-    for index, (layer, kernel) in enumerate(zip(layers, kernels, strict=True)):
-        size = kernel.scratch(layer)
-        if size == 0:
-            placed.append(None)
-            continue
-        offset = 0
-        for slot in sorted(slots, key=lambda s: s.offset):
-            if slot.first <= index <= slot.last and offset + size > slot.offset:
-                offset = max(offset, -(-slot.end // ALIGNMENT) * ALIGNMENT)
-        placed.append(Slot(f"scratch{index}", offset, size, index, index))
-    return placed
+class Row(NamedTuple):
+    """A step before its functions are known."""
 
-
-Row = tuple[str, Layer, Kernel, Order, Slot | None]
+    name: str
+    layer: Layer
+    kernel: Kernel
+    order: Order
+    scratch: Slot | None
 
 
 def _steps(
-    prefix: str, rows: list[Row], slots: Mapping[str, Slot], roots: Mapping[str, str]
+    graph: Graph, rows: Sequence[Row], slots: Mapping[str, Slot], roots: Mapping[str, str]
 ) -> tuple[tuple[Step, ...], tuple[Function, ...]]:
-    functions: dict[tuple[object, ...], Function] = {}
-    indices: dict[tuple[object, ...], int] = {}
+    functions = Functions(graph.name)
     steps = []
-    for index, (own_name, layer, kernel, order, scratch) in enumerate(rows):
-        instance = kernel.instance(layer)
-        inputs = tuple(slots[roots[tensor.name]] for tensor in layer.activations)
-        key = (
-            kernel.template,
-            order,
-            tuple(sorted((k, repr(v)) for k, v in instance.params.items())),
-            tuple((c.name, c.ctype) for c in instance.constants),
-            len(inputs),
-        )
-        if key not in functions:
-            taken = {function.name for function in functions.values()}
-            way = "_down" if order == "descending" else ""
-            name = _unique(f"{prefix}_{layer.node.op.kind}_{instance.label}{way}", taken)
-            indices[key] = len(functions)
-            has_scratch = scratch is not None
-            functions[key] = Function(name, kernel, order, instance, len(inputs), has_scratch)
+    for index, row in enumerate(rows):
+        instance = row.kernel.instance(row.layer)
+        if isinstance(row.layer.node.op, Chain):
+            called = functions.of_chain(row.layer.node.op)
+        else:
+            called = (functions.add(row.layer, row.kernel, instance, row.order),)
         steps.append(
             Step(
                 index=index,
-                name=own_name,
-                layer=layer,
-                kernel=kernel,
+                name=row.name,
+                layer=row.layer,
+                kernel=row.kernel,
                 instance=instance,
-                order=order,
-                inputs=inputs,
-                output=slots[layer.output.name],
-                scratch=scratch,
-                function=indices[key],
+                order=row.order,
+                inputs=tuple(slots[roots[tensor.name]] for tensor in row.layer.activations),
+                output=slots[row.layer.output.name],
+                scratch=row.scratch,
+                rings=slots.get(ring_name(graph, row.layer)),
+                functions=called,
             )
         )
-    return tuple(steps), tuple(functions.values())
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    if name not in taken:
-        return name
-    number = 2
-    while f"{name}_{number}" in taken:
-        number += 1
-    return f"{name}_{number}"
+    return tuple(steps), functions.found

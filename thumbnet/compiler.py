@@ -104,7 +104,9 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     choices = recipe.load(options.recipe) if options.recipe else recipe.Recipe()
     prepared = prepare(model, options, choices, progress)
     planned = check_plan.check(
-        plan.make(prepared.quantized, target.core, options.optimize, choices.kernels)
+        plan.make(
+            prepared.quantized, target.core, options.optimize, choices.kernels, choices.chains
+        )
     )
     _check_budget(planned, target, options)
     sha256 = importer.digest(model)
@@ -282,12 +284,16 @@ def _port(planned: plan.Plan, port: Any) -> dict[str, Any]:
 
 
 def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
+    members = _members(planned, step)
     return {
         "name": step.name,
         "op": step.layer.node.op.kind,
         "kernel": step.kernel.name,
-        "function": planned.functions[step.function].name,
-        "macs": node_macs(planned.graph, step.layer.node),
+        "function": f"step{step.index}_run" if members else planned.functions[step.function].name,
+        "macs": sum(member["macs"] for member in members)
+        or node_macs(planned.graph, step.layer.node),
+        "members": members,
+        "rings": step.rings.size if step.rings else 0,
         "weights_bits": 8 if step.weight_bytes else None,
         "arena_bytes": step.arena_bytes,
         "scratch": step.scratch.size if step.scratch else 0,
@@ -298,6 +304,27 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         "output_shape": list(step.layer.output.shape),
         "nodes": list(step.layer.node.sources),
     }
+
+
+def _members(planned: plan.Plan, step: plan.Step) -> list[dict[str, Any]]:
+    """The layers of a chain; none for a single layer."""
+    if step.chain is None:
+        return []
+    return [
+        {
+            "name": stage.link.name,
+            "op": stage.link.pixel.layer.node.op.kind,
+            "kernel": stage.kernels[0].name,
+            "macs": node_macs(planned.graph, stage.link.pixel.layer.node),
+            "weight_bytes": sum(c.weight_bytes for i in stage.instances for c in i.constants),
+            "output": stage.link.output,
+            "output_shape": list(stage.link.pixel.layer.output.shape),
+            "ring_pixels": stage.ring,
+            "ring_bytes": stage.ring * stage.link.pixel.layer.output.shape[-1],
+            "nodes": list(stage.link.pixel.layer.node.sources),
+        }
+        for stage in step.chain.stages
+    ]
 
 
 def _memory_map(planned: plan.Plan) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen import check_plan, plan
+from codegen import check_plan, plan, problem
 from codegen.arena import Buffer, Overlap, Problem, place
 from codegen.arena_bound import step_bound
 from codegen.check_plan import PlanError
@@ -164,7 +164,7 @@ def test_the_checker_catches_strips_of_rows_that_lie_closer(stride: int) -> None
             check_plan.check(_with_input(made, step, moved))
 
 
-def _with_input(made: plan.Plan, step: plan.Step, moved: plan.Slot) -> plan.Plan:
+def _with_input(made: plan.Plan, step: plan.Step, moved: problem.Slot) -> plan.Plan:
     slots = {n: moved if s is step.inputs[0] else s for n, s in made.slots.items()}
     return replace(made, slots=slots, steps=(replace(step, inputs=(moved,)),))
 

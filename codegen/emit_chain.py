@@ -1,0 +1,107 @@
+"""What templates/chain.c.j2 is told of a chain: numbers, names and places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import count
+
+from codegen.fused import Chain, Stage
+from codegen.ir import Tensor
+from codegen.names import comment
+from codegen.plan import Plan, Step
+from codegen.spatial import Window
+
+
+def params(plan: Plan, step: Step, chain: Chain) -> dict[str, object]:
+    """Of the whole chain."""
+    stages = [_stage(plan, step, chain, index) for index in range(len(chain.stages))]
+    return {
+        "name": f"step{step.index}",
+        "summary": f"Step {step.index}: {len(stages)} layers pixel by pixel.",
+        "stages": stages,
+        "pixels": chain.stages[-1].link.pixel.pixels,
+    }
+
+
+def _stage(plan: Plan, step: Step, chain: Chain, index: int) -> dict[str, object]:
+    stage = chain.stages[index]
+    form = stage.link.pixel
+    assert step.rings is not None
+    is_last = index == len(chain.stages) - 1
+    patch = -1 if step.scratch is None else step.scratch.offset
+    functions = [plan.functions[i].name for i in _functions(step, chain, index)]
+    shapes = " + ".join("x".join(map(str, t.shape[1:])) for t in form.layer.activations)
+    result = "x".join(map(str, form.layer.output.shape[1:]))
+    ring = "" if is_last else f", ring of {stage.ring} pixel{'s' if stage.ring > 1 else ''}"
+    return {
+        "index": index,
+        "summary": f"{comment(stage.link.name)}: {stage.kernels[0].name} {shapes} -> {result}{ring}.",
+        "window": None if form.window is None else _window(form.window, form.layer.activations[0]),
+        "gathers": stage.gathers,
+        "collects": form.collects,
+        "fill": form.fill,
+        "patch": patch,
+        "scratch": patch + stage.patch if stage.scratch else None,
+        "sums": step.rings.offset + stage.offset,
+        "base": step.output.offset if is_last else step.rings.offset + stage.offset,
+        "ring": stage.ring,
+        "depth": form.layer.output.shape[-1],
+        "columns": form.layer.output.shape[2] if len(form.layer.output.shape) == 4 else 1,
+        "operands": _operands(step, chain, stage),
+        "function": functions[0],
+        "finish": functions[-1],
+        "constants": [
+            f"step{step.index}_m{index}_{c.name}" for i in stage.instances for c in i.constants
+        ],
+    }
+
+
+def _functions(step: Step, chain: Chain, index: int) -> tuple[int, ...]:
+    """Indices of a member's functions: a closing average has two."""
+    before = sum(len(stage.kernels) for stage in chain.stages[:index])
+    return step.functions[before : before + len(chain.stages[index].kernels)]
+
+
+def _operands(step: Step, chain: Chain, stage: Stage) -> list[dict[str, object]]:
+    assert step.rings is not None
+    places = {name: slot.offset for name, slot in zip(chain.outside, step.inputs, strict=True)}
+    makers = {one.link.output: (i, one) for i, one in zip(count(), chain.stages)}
+    found: list[dict[str, object]] = []
+    asked: set[str] = set()
+    for name, tensor in zip(stage.link.operands, stage.link.pixel.layer.activations, strict=True):
+        maker, made = makers.get(name, (None, None))
+        found.append(
+            {
+                "stage": maker,
+                "asks": maker is not None and name not in asked,
+                "base": places[name] if made is None else step.rings.offset + made.offset,
+                "ring": 0 if made is None else made.ring,
+                "rows": tensor.shape[1],
+                "columns": tensor.shape[2],
+                "depth": tensor.shape[3],
+            }
+        )
+        asked.add(name)
+    return found
+
+
+def _window(window: Window, x: Tensor) -> Mapping[str, object]:
+    rows, columns = window.positions(x.shape[1], x.shape[2])
+    last_row, last_column = (
+        (k - 1) * d for k, d in zip(window.kernel, window.dilation, strict=True)
+    )
+    top, left = window.pads[:2]
+    return {
+        "columns": window.kernel[1],
+        "stride_rows": window.stride[0],
+        "stride_columns": window.stride[1],
+        "dilation_rows": window.dilation[0],
+        "dilation_columns": window.dilation[1],
+        "pad_top": top,
+        "pad_left": left,
+        "last_row": last_row,
+        "last_column": last_column,
+        "pads_rows": top > 0 or (rows - 1) * window.stride[0] - top + last_row >= x.shape[1],
+        "pads_columns": left > 0
+        or (columns - 1) * window.stride[1] - left + last_column >= x.shape[2],
+    }

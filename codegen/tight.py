@@ -1,0 +1,207 @@
+"""Least SRAM: which layers become chains, and the fastest kernels that take no byte more.
+
+1. Kernels that overlap best, no chains; then every partition that `groups.offered` names is placed.
+   The smallest total of tensors, rings and scratch wins; ties go to the smaller arena, then shorter chains.
+2. Layers outside chains get the fastest kernel that leaves the arena as small. Scratch may lift the total
+   by `SCRATCH_ALLOWANCE` bytes above the arena, or to where it was: slow kernels would save little more.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from codegen import fused, groups
+from codegen.arena import Buffer, Problem
+from codegen.arena_bound import step_bound
+from codegen.ir import Graph
+from codegen.kernel import Kernel, Layer
+from codegen.ops import KERNELS
+from codegen.problem import ALIGNMENT, Layout, layout, lifetimes, overlaps
+from targets.errors import UsageError
+
+SCRATCH_ALLOWANCE = 1_024
+TRIED = 12  # kernels that are tried one by one, each with a placement of its own
+
+Chooser = Callable[[Layer, str | None], Kernel]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """Layers in execution order.
+
+    Attributes:
+        roots: the tensor whose bytes each activation's are.
+        wanted: kernel variants by layer name, from a recipe.
+    """
+
+    graph: Graph
+    layers: tuple[Layer, ...]
+    names: tuple[str, ...]
+    roots: Mapping[str, str]
+    wanted: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """The steps: single layers and chains, with their kernels."""
+
+    layers: tuple[Layer, ...]
+    names: tuple[str, ...]
+    kernels: tuple[Kernel, ...]
+
+
+def with_groups(network: Network, chosen: groups.Groups, choose: Chooser) -> Choice:
+    """Steps where these runs of layers are chains."""
+    layers: list[Layer] = []
+    names: list[str] = []
+    kernels: list[Kernel] = []
+    ends = dict(chosen)
+    index = 0
+    while index < len(network.layers):
+        end = ends.get(index, index + 1)
+        if index in ends:
+            links = [_link(network, at) for at in range(index, end)]
+            layers.append(fused.fuse([link for link in links if link], network.wanted))
+            kernels.append(fused.KERNEL)
+            names.append(f"{network.names[index]} .. {network.names[end - 1]}")
+        else:
+            layers.append(network.layers[index])
+            names.append(network.names[index])
+            kernels.append(choose(layers[-1], network.wanted.get(names[-1])))
+        index = end
+    return Choice(tuple(layers), tuple(names), tuple(kernels))
+
+
+def named_groups(network: Network, chains: Sequence[Sequence[str]]) -> groups.Groups:
+    """The runs that a recipe names.
+
+    Raises:
+        UsageError: no such layer, layers that do not follow each other, or ones that cannot be fused.
+    """
+    analysed = _analysed(network, [0] * len(network.layers))
+    found = []
+    for names in chains:
+        for name in names:
+            if name not in network.names:
+                close = difflib.get_close_matches(name, network.names, 1)
+                hint = f"did you mean {close[0]!r}?" if close else "see the layers of recipe.toml"
+                raise UsageError(f"recipe: chains: the model has no layer {name!r}", hint=hint)
+        first = network.names.index(names[0]) if names else 0
+        end = first + len(names)
+        if tuple(names) != network.names[first:end] or not groups.is_chain(analysed, first, end):
+            raise UsageError(
+                f"recipe: layers {', '.join(map(repr, names))} cannot be a chain",
+                hint="a chain is a run of layers that work pixel by pixel; others read its last tensor only",
+            )
+        found.append((first, end))
+    found.sort()
+    if any(end > start for (_, end), (start, _) in pairwise(found)):
+        raise UsageError("recipe: chains: a layer can be part of one chain only")
+    return tuple(found)
+
+
+def smallest(network: Network, choose: Chooser) -> Choice:
+    """The steps that need the least SRAM."""
+    plain = with_groups(network, (), choose)
+    best, found = plain, _layout(network, plain)
+    for chosen in groups.offered(_analysed(network, _alone(network, plain.kernels))):
+        tried = with_groups(network, chosen, choose)
+        placed = _layout(network, tried)
+        if (placed.size, placed.arena) < (found.size, found.arena):
+            best, found = tried, placed
+    return _faster(network, best, found)
+
+
+def _layout(network: Network, choice: Choice) -> Layout:
+    return layout(network.graph, choice.layers, choice.kernels, network.roots)
+
+
+def _link(network: Network, index: int) -> fused.Link | None:
+    return fused.link(network.layers[index], network.names[index], network.roots)
+
+
+def _analysed(network: Network, alone: Sequence[int]) -> groups.Network:
+    buffers = lifetimes(network.graph, network.layers, network.roots)
+    outputs = frozenset(network.roots[port.tensor] for port in network.graph.outputs)
+    links = tuple(_allowed(network, index) for index in range(len(network.layers)))
+    return groups.Network(links, {b.name: b for b in buffers}, outputs, tuple(alone))
+
+
+def _allowed(network: Network, index: int) -> fused.Link | None:
+    """A layer's form as a member, unless a recipe wants a kernel that cannot make single pixels."""
+    link = _link(network, index)
+    wanted = network.wanted.get(network.names[index])
+    if link is None or wanted is None:
+        return link
+    able = KERNELS[link.pixel.one.node.op.kind]
+    return link if any(k.name == wanted and k.serves(link.pixel.one) for k in able) else None
+
+
+def _alone(network: Network, kernels: Sequence[Kernel]) -> list[int]:
+    """Bytes that live while each layer runs by itself."""
+    return [
+        _step_bytes(network, network.layers, index, kernel) for index, kernel in enumerate(kernels)
+    ]
+
+
+def _step_bytes(network: Network, layers: Sequence[Layer], index: int, kernel: Kernel) -> int:
+    """Bytes that live at a step, with the best overlap that a kernel allows."""
+    buffers = lifetimes(network.graph, layers, network.roots)
+    live = tuple(
+        Buffer(b.name, b.size, index, index) for b in buffers if b.first <= index <= b.last
+    )
+    found = overlaps(network.graph, {index: (layers[index], kernel)}, buffers, network.roots)
+    return step_bound(Problem(live, found, ALIGNMENT))
+
+
+def _faster(network: Network, choice: Choice, found: Layout) -> Choice:
+    """The same steps with faster kernels where they cost nothing."""
+    size = max(found.size, found.arena + SCRATCH_ALLOWANCE)
+    swaps = []
+    for index, (layer, kernel) in enumerate(zip(choice.layers, choice.kernels, strict=True)):
+        if kernel is fused.KERNEL or choice.names[index] in network.wanted:
+            continue
+        for other in _by_cycles(layer):
+            if other.cycles(layer) >= kernel.cycles(layer):
+                break
+            own = _step_bytes(network, choice.layers, index, other)
+            if own <= found.arena and own + other.scratch(layer) <= size:
+                swaps.append((index, other))
+                break
+    every = _swapped(choice, dict(swaps))
+    if _within(_layout(network, every), found.arena, size):
+        return every
+    return _one_by_one(network, choice, swaps, found.arena, size)
+
+
+def _by_cycles(layer: Layer) -> list[Kernel]:
+    serving = [k for k in KERNELS[layer.node.op.kind] if k.serves(layer)]
+    return sorted(serving, key=lambda kernel: kernel.cycles(layer))
+
+
+def _one_by_one(
+    network: Network, choice: Choice, swaps: list[tuple[int, Kernel]], arena: int, size: int
+) -> Choice:
+    """Takes the swaps that save the most first, each if the placement stays as small."""
+
+    def gain(swap: tuple[int, Kernel]) -> float:
+        layer = choice.layers[swap[0]]
+        return choice.kernels[swap[0]].cycles(layer) - swap[1].cycles(layer)
+
+    for index, kernel in sorted(swaps, key=gain, reverse=True)[:TRIED]:
+        tried = _swapped(choice, {index: kernel})
+        if _within(_layout(network, tried), arena, size):
+            choice = tried
+    return choice
+
+
+def _swapped(choice: Choice, swaps: Mapping[int, Kernel]) -> Choice:
+    kernels = [swaps.get(index, kernel) for index, kernel in enumerate(choice.kernels)]
+    return replace(choice, kernels=tuple(kernels))
+
+
+def _within(found: Layout, arena: int, size: int) -> bool:
+    return found.arena <= arena and found.size <= size
