@@ -186,7 +186,10 @@ def _print_layers(layers: list[dict[str, Any]], with_cycles: bool) -> None:
     headings = ["layer", "kernel", "output", "MACs", "weights B", "arena B"]
     headings += ["instructions", "cycles", "share"] if with_cycles else []
     total = sum(layer["cycles"] for layer in layers) if with_cycles else 0
-    rows = [_layer_cells(layer, total, with_cycles) for layer in layers]
+    rows = []
+    for layer in layers:
+        rows.append(_layer_cells(layer, total, with_cycles))
+        rows += [_member_cells(member, with_cycles) for member in layer["members"]]
     columns = list(zip(headings, *rows, strict=True))
     others = sum(max(map(len, column)) + 1 for column in columns[1:])
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
@@ -213,6 +216,19 @@ def _layer_cells(layer: dict[str, Any], total: int, with_cycles: bool) -> list[s
         share = layer["cycles"] / total if total else 0
         cells += [f"{layer['instructions']:,}", f"{layer['cycles']:,}", f"{share:.1%}"]
     return cells
+
+
+def _member_cells(member: dict[str, Any], with_cycles: bool) -> list[str]:
+    """A layer of a chain; its bytes of arena are those of its ring."""
+    cells = [
+        "  " + _plain(member["name"]),
+        member["kernel"].removesuffix(".portable"),
+        "x".join(map(str, member["output_shape"][1:])),
+        f"{member['macs']:,}" if member["macs"] else "",
+        f"{member['weight_bytes']:,}" if member["weight_bytes"] else "",
+        f"{member['ring_bytes']:,}" if member["ring_bytes"] else "",
+    ]
+    return cells + ([""] * 3 if with_cycles else [])
 
 
 def _memory(found: dict[str, Any]) -> None:
