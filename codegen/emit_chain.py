@@ -36,7 +36,7 @@ def _stage(plan: Plan, step: Step, chain: Chain, index: int) -> dict[str, object
     return {
         "index": index,
         "summary": f"{comment(stage.link.name)}: {stage.kernels[0].name} {shapes} -> {result}{ring}.",
-        "window": None if form.window is None else _window(form.window, form.layer.activations[0]),
+        "window": _window(form.window, form.layer.activations[0]) if _moves(stage) else None,
         "gathers": stage.gathers,
         "collects": form.collects,
         "fill": form.fill,
@@ -85,7 +85,14 @@ def _operands(step: Step, chain: Chain, stage: Stage) -> list[dict[str, object]]
     return found
 
 
-def _window(window: Window, x: Tensor) -> Mapping[str, object]:
+def _moves(stage: Stage) -> bool:
+    """Whether a member keeps track of rows and columns: it gathers, or leaves pixels out."""
+    window = stage.link.pixel.window
+    return window is not None and (stage.gathers or window.stride != (1, 1))
+
+
+def _window(window: Window | None, x: Tensor) -> Mapping[str, object]:
+    assert window is not None
     rows, columns = window.positions(x.shape[1], x.shape[2])
     last_row, last_column = (
         (k - 1) * d for k, d in zip(window.kernel, window.dilation, strict=True)

@@ -2,8 +2,8 @@
 
 1. Kernels that overlap best, no chains; then every partition that `groups.offered` names is placed.
    The smallest total of tensors, rings and scratch wins; ties go to the smaller arena, then shorter chains.
-2. Layers outside chains get the fastest kernel that leaves the arena as small. Scratch may lift the total
-   by `SCRATCH_ALLOWANCE` bytes above the arena, or to where it was: slow kernels would save little more.
+2. Layers outside chains get the fastest kernel that leaves the arena as small. Their scratch may lift the
+   total to where it was, or a quarter above the arena, at most `SCRATCH_ALLOWANCE` bytes.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _step_bytes(network: Network, layers: Sequence[Layer], index: int, kernel: K
 
 def _faster(network: Network, choice: Choice, found: Layout) -> Choice:
     """The same steps with faster kernels where they cost nothing."""
-    size = max(found.size, found.arena + SCRATCH_ALLOWANCE)
+    size = max(found.size, found.arena + min(SCRATCH_ALLOWANCE, found.arena // 4))
     swaps = []
     for index, (layer, kernel) in enumerate(zip(choice.layers, choice.kernels, strict=True)):
         if kernel is fused.KERNEL or choice.names[index] in network.wanted:

@@ -103,11 +103,7 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     target = load_target(options.target)
     choices = recipe.load(options.recipe) if options.recipe else recipe.Recipe()
     prepared = prepare(model, options, choices, progress)
-    planned = check_plan.check(
-        plan.make(
-            prepared.quantized, target.core, options.optimize, choices.kernels, choices.chains
-        )
-    )
+    planned = check_plan.check(_planned(prepared.quantized, target, options, choices))
     _check_budget(planned, target, options)
     sha256 = importer.digest(model)
     written = emit.emit(planned, target, sha256)
@@ -120,6 +116,18 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
         "recipe.toml": recipe.dump(planned, prepared.method).encode(),
     }
     return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
+
+
+def _planned(
+    graph: Graph, target: Target, options: CompileOptions, choices: recipe.Recipe
+) -> plan.Plan:
+    """The plan for the objective; the one that needs the least SRAM where a limit leaves no other."""
+    found = plan.make(graph, target.core, options.optimize, choices.kernels, choices.chains)
+    limit = options.budget.sram
+    if limit is None or found.size <= limit or choices.chains is not None:
+        return found
+    smallest = plan.make(graph, target.core, "sram", choices.kernels)
+    return smallest if smallest.size <= limit else found
 
 
 def _renamed(graph: Graph, name: str) -> Graph:
