@@ -42,12 +42,15 @@ class Member:
         reads: per operand in the arena.
         pixels: how often it fires. Each firing writes the next pixel, unless `collects`.
         collects: whether only the last firing writes: one pixel, the average of all.
+        asks: outputs of members that make as many pixels before it fires: shortcuts, which run early so that
+            what they read need not wait for the layers beside them.
     """
 
     output: str
     reads: tuple[Reads, ...]
     pixels: int
     collects: bool = False
+    asks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +100,11 @@ class _Run:
                 else:
                     self.seen[reads.tensor] = [BEYOND, 0]
 
+    def until(self, i: int, count: int) -> None:
+        """Fires a member until it has made so many pixels."""
+        while self.fired[i] < count:
+            self.fire(i)
+
     def fire(self, i: int) -> None:
         """Makes the next pixel of a member, after what it needs."""
         pixel = self.fired[i]
@@ -108,8 +116,9 @@ class _Run:
                 seen[0] = min(seen[0], self.firsts[i][operand][pixel])
                 seen[1] = max(seen[1], end)
                 continue
-            while self.fired[source] < end:
-                self.fire(source)
+            self.until(source, end)
+        for name in self.members[i].asks:
+            self.until(self.producer[name], pixel + 1)
         output = self.members[i].output
         if output in self.rings:
             # This pixel is being written while every reader still holds what its next firing reads.

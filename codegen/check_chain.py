@@ -120,6 +120,8 @@ class _Replay:
             pixel = self.made[index]
             seen, needed = _sees(stage.link.pixel.layer, pixel)
             self.ask(stage, needed)
+            for name in stage.asks:
+                self.until(self.maker[name], pixel + 1)
             self.read(stage, seen)
             written = np.array([pixel])
             if not stage.gathers:

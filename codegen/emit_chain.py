@@ -47,6 +47,7 @@ def _stage(plan: Plan, step: Step, chain: Chain, index: int) -> dict[str, object
         "ring": stage.ring,
         "depth": form.layer.output.shape[-1],
         "columns": form.layer.output.shape[2] if len(form.layer.output.shape) == 4 else 1,
+        "asks": [index for index, one in enumerate(chain.stages) if one.link.output in stage.asks],
         "operands": _operands(step, chain, stage),
         "function": functions[0],
         "finish": functions[-1],

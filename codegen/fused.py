@@ -7,7 +7,7 @@ step; a gathered window and the kernels' own scratch are its scratch (docs/memor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from codegen import pixel
@@ -76,6 +76,7 @@ class Stage:
         ring: pixels of its output that exist at a time; 0 for the chain's output, which exists whole.
         offset: where its ring, or its sums, lie among the chain's rings.
         gathers: whether its window is copied to scratch first.
+        asks: outputs of members that make as many pixels before it does.
     """
 
     link: Link
@@ -84,6 +85,7 @@ class Stage:
     ring: int
     offset: int
     gathers: bool
+    asks: tuple[str, ...]
 
     @property
     def patch(self) -> int:
@@ -148,7 +150,43 @@ def link(layer: Layer, name: str, roots: Mapping[str, str]) -> Link | None:
 
 def run(links: Sequence[Link]) -> Simulation:
     """The simulated chain."""
-    return simulate(tuple(one.member for one in links))
+    return _arranged(links)[1]
+
+
+def _arranged(links: Sequence[Link]) -> tuple[tuple[Member, ...], Simulation]:
+    """The members and their simulation, with early shortcuts where that makes the rings smaller."""
+    plain = tuple(one.member for one in links)
+    found = plain, simulate(plain)
+    early = tuple(
+        replace(member, asks=_shortcuts(one, links))
+        for one, member in zip(links, plain, strict=True)
+    )
+    if any(member.asks for member in early):
+        other = early, simulate(early)
+        if _total(links, other[1]) < _total(links, found[1]):
+            return other
+    return found
+
+
+def _total(links: Sequence[Link], found: Simulation) -> int:
+    return sum(ring_bytes(one, found) for one in links)
+
+
+def _shortcuts(one: Link, links: Sequence[Link]) -> tuple[str, ...]:
+    """Outputs of 1x1 convolutions beside a member: they read what it reads, at the same places."""
+    window = one.pixel.window
+    inner = {other.output for other in links}
+    if window is None or window.kernel == (1, 1) or one.operands[0] not in inner:
+        return ()
+    return tuple(
+        other.output
+        for other in links[:-1]
+        if other.operands == one.operands
+        and other.pixel.window is not None
+        and other.pixel.window.kernel == (1, 1)
+        and other.pixel.window.stride == window.stride
+        and other.pixel.pixels == one.pixel.pixels
+    )
 
 
 def ring_bytes(one: Link, found: Simulation) -> int:
@@ -181,12 +219,13 @@ def fuse(links: Sequence[Link], wanted: Mapping[str, str]) -> Layer:
     Raises:
         UsageError: a recipe asks for a kernel that cannot make single pixels.
     """
-    found = run(links)
+    members, found = _arranged(links)
     outside = {name: _outside(links, name) for name in found.traffic}
     stages, offset = [], 0
-    for one in links:
-        ring = found.rings.get(one.output, 0)
-        stages.append(_stage(one, ring, offset, wanted.get(one.name), one is links[-1], outside))
+    for one, member in zip(links, members, strict=True):
+        place = found.rings.get(one.output, 0), offset
+        overwrites = one is links[-1] and any(name in outside for name in one.operands)
+        stages.append(_stage(one, place, member.asks, wanted.get(one.name), overwrites))
         offset += ring_bytes(one, found)
     last = links[-1].pixel.layer
     sources = tuple(dict.fromkeys(s for one in links for s in one.pixel.layer.node.sources))
@@ -205,20 +244,22 @@ def _outside(links: Sequence[Link], name: str) -> Tensor:
 
 
 def _stage(
-    one: Link,
-    ring: int,
-    offset: int,
-    wanted: str | None,
-    is_last: bool,
-    outside: Mapping[str, Tensor],
+    one: Link, place: tuple[int, int], asks: tuple[str, ...], wanted: str | None, overwrites: bool
 ) -> Stage:
+    """A member with its kernels.
+
+    Args:
+        one: the layer.
+        place: pixels of its ring, and where that lies.
+        asks: outputs of the shortcuts that run before it.
+        wanted: the kernel that a recipe names.
+        overwrites: whether its output may overlap what it reads: then windows must be read before it writes.
+    """
     form = one.pixel
-    # The last member's output may overlap what it reads: only gathered windows are read before it writes.
-    overwrites = is_last and any(name in outside for name in one.operands)
     gathers = form.window is not None and (not form.lies_ready or overwrites)
     kernels = (COLLECT, FINISH) if form.collects else (_kernel(one, gathers, wanted),)
     instances = tuple(kernel.instance(form.one) for kernel in kernels)
-    return Stage(one, kernels, instances, ring, offset, gathers)
+    return Stage(one, kernels, instances, *place, gathers, asks)
 
 
 def _kernel(one: Link, gathers: bool, wanted: str | None) -> Kernel:
