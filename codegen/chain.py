@@ -40,7 +40,7 @@ class Member:
     Attributes:
         output: the tensor that it writes.
         reads: per operand in the arena.
-        pixels: how often it fires. Each firing writes the next pixel, unless `collects`.
+        firings: how often it fires. Each firing writes the next `step` pixels, unless `collects`.
         collects: whether only the last firing writes: one pixel, the average of all.
         asks: outputs of members that make as many pixels before it fires: shortcuts, which run early so that
             what they read need not wait for the layers beside them.
@@ -48,7 +48,8 @@ class Member:
 
     output: str
     reads: tuple[Reads, ...]
-    pixels: int
+    firings: int
+    step: int = 1
     collects: bool = False
     asks: tuple[str, ...] = ()
 
@@ -69,7 +70,7 @@ class Simulation:
     """What a run of a chain needs.
 
     Attributes:
-        rings: pixels of each tensor between members.
+        rings: pixels of each tensor between members, a multiple of its writer's step.
         traffic: of each tensor from outside.
     """
 
@@ -102,12 +103,13 @@ class _Run:
 
     def until(self, i: int, count: int) -> None:
         """Fires a member until it has made so many pixels."""
-        while self.fired[i] < count:
+        step = self.members[i].step
+        while self.fired[i] * step < count:
             self.fire(i)
 
     def fire(self, i: int) -> None:
-        """Makes the next pixel of a member, after what it needs."""
-        pixel = self.fired[i]
+        """Makes the next pixels of a member, after what it needs."""
+        pixel, step = self.fired[i], self.members[i].step
         for operand, reads in enumerate(self.members[i].reads):
             end = self.ends[i][operand][pixel]
             source = self.producer.get(reads.tensor)
@@ -118,12 +120,13 @@ class _Run:
                 continue
             self.until(source, end)
         for name in self.members[i].asks:
-            self.until(self.producer[name], pixel + 1)
+            self.until(self.producer[name], (pixel + 1) * step)
         output = self.members[i].output
         if output in self.rings:
-            # This pixel is being written while every reader still holds what its next firing reads.
+            # These pixels are being written while every reader still holds what its next firing reads.
             needed = min(later[self.fired[reader]] for reader, later in self.readers[output])
-            self.rings[output] = max(self.rings[output], pixel + 1 - needed)
+            alive = -(-((pixel + 1) * step - needed) // step) * step
+            self.rings[output] = max(self.rings[output], alive)
         self.fired[i] = pixel + 1
 
 
@@ -131,14 +134,15 @@ def simulate(members: tuple[Member, ...]) -> Simulation:
     """Runs a chain. Members stand in execution order; the last one writes the output.
 
     Args:
-        members: every output but the last is read by later members, and by nobody else.
+        members: every output but the last is read by later members, and by nobody else. The last one's
+            step is 1.
     """
     run = _Run(members)
     last = len(members) - 1
     traffic: dict[str, list[tuple[int, int]]] = {name: [] for name in run.seen}
-    for pixel in range(members[last].pixels):
+    for firing in range(members[last].firings):
         run.fire(last)
-        if members[last].collects and pixel + 1 < members[last].pixels:
+        if members[last].collects and firing + 1 < members[last].firings:
             continue
         for name, seen in run.seen.items():
             traffic[name].append((seen[0], seen[1]))

@@ -90,8 +90,8 @@ class _Replay:
         taken = max([output.tag, *(one.tag for one in inputs.values())]) + 1
         for number, stage in enumerate(chain.stages[:-1]):
             depth = stage.link.pixel.layer.output.shape[-1]
-            if stage.ring < 1:
-                raise ChainError(f"ring: {stage.link.name} has none")
+            if stage.ring < 1 or stage.ring % stage.link.pixel.step:
+                raise ChainError(f"ring: {stage.link.name} has none of whole steps")
             base = rings + stage.offset
             self.places[stage.link.output] = _Place(taken + number, base, stage.ring, depth)
         last = chain.stages[-1]
@@ -117,17 +117,17 @@ class _Replay:
         stage = self.stages[index]
         out = self.places[stage.link.output]
         while self.made[index] < count:
-            pixel = self.made[index]
-            seen, needed = _sees(stage.link.pixel.layer, pixel)
-            self.ask(stage, needed)
+            written = self.made[index] + np.arange(stage.link.pixel.step)
+            views = [_sees(stage.link.pixel.layer, int(pixel)) for pixel in written]
+            seen = np.concatenate([pixels for pixels, _ in views])
+            self.ask(stage, max(needed for _, needed in views))
             for name in stage.asks:
-                self.until(self.maker[name], pixel + 1)
+                self.until(self.maker[name], int(written[-1]) + 1)
             self.read(stage, seen)
-            written = np.array([pixel])
             if not stage.gathers:
                 self.in_place(stage, seen, out, written)
             self.paint(out, written)
-            self.made[index] = pixel + 1
+            self.made[index] = int(written[-1]) + 1
 
     def ask(self, stage: Stage, count: int) -> None:
         """Has so many pixels made of every operand that is a member's output."""

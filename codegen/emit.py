@@ -86,14 +86,15 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         sources=(f"{name}.c", "kernels.c", *([assembly] if tuned else [])),
         host_sources=(f"{name}.c", "kernels.c", *(["kernels_host.c"] if tuned else [])),
     )
-    chains = any(step.chain is not None for step in plan.steps)
+    steps = [_step(plan, step) for step in plan.steps]
+    drivers = "".join(str(step["driver"]) for step in steps if step["driver"] is not None)
     network = {
         "model": model,
-        "chain_tools": render("chain.tools.c.j2") if chains else None,
+        "chain_tools": render("chain.tools.c.j2", **emit_chain.tools(drivers)) if drivers else None,
         "figures": figures(plan),
         "ports": list(_ports(plan)),
         "slots": [_slot_row(slot) for slot in _unique_slots(plan)],
-        "steps": [_step(plan, step) for step in plan.steps],
+        "steps": steps,
         "consumed": _consumed(plan),
     }
     board = {"model": model, "target": target}

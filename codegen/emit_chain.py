@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from itertools import count
 
 from codegen.fused import Chain, Stage
-from codegen.ir import Tensor
 from codegen.names import comment
+from codegen.pixel import WORD
 from codegen.plan import Plan, Step
-from codegen.spatial import Window
 
 
 def params(plan: Plan, step: Step, chain: Chain) -> dict[str, object]:
@@ -19,7 +18,16 @@ def params(plan: Plan, step: Step, chain: Chain) -> dict[str, object]:
         "name": f"step{step.index}",
         "summary": f"Step {step.index}: {len(stages)} layers pixel by pixel.",
         "stages": stages,
-        "pixels": chain.stages[-1].link.pixel.pixels,
+        "pixels": chain.stages[-1].link.pixel.firings,
+    }
+
+
+def tools(drivers: str) -> dict[str, bool]:
+    """Which of the shared functions the drivers use."""
+    return {
+        "words": "_words(" in drivers,
+        "bytes": "move(" in drivers or "take(" in drivers,
+        "fills": "fill(" in drivers,
     }
 
 
@@ -36,8 +44,9 @@ def _stage(plan: Plan, step: Step, chain: Chain, index: int) -> dict[str, object
     return {
         "index": index,
         "summary": f"{comment(stage.link.name)}: {stage.kernels[0].name} {shapes} -> {result}{ring}.",
-        "window": _window(form.window, form.layer.activations[0]) if _moves(stage) else None,
+        "window": _window(stage) if _moves(stage) else None,
         "gathers": stage.gathers,
+        "unit": "_words" if form.layer.activations[0].shape[-1] % WORD == 0 else "",
         "collects": form.collects,
         "fill": form.fill,
         "patch": patch,
@@ -46,7 +55,8 @@ def _stage(plan: Plan, step: Step, chain: Chain, index: int) -> dict[str, object
         "base": step.output.offset if is_last else step.rings.offset + stage.offset,
         "ring": stage.ring,
         "depth": form.layer.output.shape[-1],
-        "columns": form.layer.output.shape[2] if len(form.layer.output.shape) == 4 else 1,
+        "columns": 0 if form.window is None else form.columns,
+        "step": form.step,
         "asks": [index for index, one in enumerate(chain.stages) if one.link.output in stage.asks],
         "operands": _operands(step, chain, stage),
         "function": functions[0],
@@ -92,24 +102,27 @@ def _moves(stage: Stage) -> bool:
     return window is not None and (stage.gathers or window.stride != (1, 1))
 
 
-def _window(window: Window | None, x: Tensor) -> Mapping[str, object]:
+def _window(stage: Stage) -> Mapping[str, object]:
+    form = stage.link.pixel
+    window, x, y = form.window, form.layer.activations[0].shape, form.layer.output.shape
     assert window is not None
-    rows, columns = window.positions(x.shape[1], x.shape[2])
-    last_row, last_column = (
-        (k - 1) * d for k, d in zip(window.kernel, window.dilation, strict=True)
-    )
-    top, left = window.pads[:2]
+    last = [(k - 1) * d for k, d in zip(window.kernel, window.dilation, strict=True)]
+    counts = (y[1], form.columns)
+    pads = [
+        window.pads[axis] > 0
+        or (counts[axis] - 1) * window.stride[axis] + last[axis] >= x[axis + 1]
+        for axis in (0, 1)
+    ]
     return {
         "columns": window.kernel[1],
         "stride_rows": window.stride[0],
         "stride_columns": window.stride[1],
         "dilation_rows": window.dilation[0],
         "dilation_columns": window.dilation[1],
-        "pad_top": top,
-        "pad_left": left,
-        "last_row": last_row,
-        "last_column": last_column,
-        "pads_rows": top > 0 or (rows - 1) * window.stride[0] - top + last_row >= x.shape[1],
-        "pads_columns": left > 0
-        or (columns - 1) * window.stride[1] - left + last_column >= x.shape[2],
+        "pad_top": window.pads[0],
+        "pad_left": window.pads[1],
+        "last_row": last[0],
+        "last_column": last[1],
+        "pads_rows": pads[0],
+        "pads_columns": pads[1],
     }

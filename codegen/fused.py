@@ -64,7 +64,7 @@ class Link:
     def member(self) -> Member:
         """The layer as the simulation sees it."""
         reads = self.pixel.reads(self.operands)
-        return Member(self.output, reads, self.pixel.pixels, self.pixel.collects)
+        return Member(self.output, reads, self.pixel.firings, self.pixel.step, self.pixel.collects)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +104,7 @@ class Stage:
         each = self.kernels[0].cycles(form.one) + STAGE_CYCLES
         if self.gathers and form.window is not None:
             each += ROW_CYCLES * form.window.kernel[0] + COPY_CYCLES * form.patch
-        return form.pixels * each + sum(kernel.cycles(form.one) for kernel in self.kernels[1:])
+        return form.firings * each + sum(kernel.cycles(form.one) for kernel in self.kernels[1:])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -184,8 +184,7 @@ def _shortcuts(one: Link, links: Sequence[Link]) -> tuple[str, ...]:
         if other.operands == one.operands
         and other.pixel.window is not None
         and other.pixel.window.kernel == (1, 1)
-        and other.pixel.window.stride == window.stride
-        and other.pixel.pixels == one.pixel.pixels
+        and other.pixel.layer.output.shape[1:3] == one.pixel.layer.output.shape[1:3]
     )
 
 
@@ -217,8 +216,9 @@ def fuse(links: Sequence[Link], wanted: Mapping[str, str]) -> Layer:
         wanted: kernel variants by layer name, from a recipe.
 
     Raises:
-        UsageError: a recipe asks for a kernel that cannot make single pixels.
+        UsageError: a recipe asks for a kernel that makes neither single pixels nor pairs of them.
     """
+    links = [*(_as_wanted(one, wanted.get(one.name)) for one in links[:-1]), links[-1]]
     members, found = _arranged(links)
     outside = {name: _outside(links, name) for name in found.traffic}
     stages, offset = [], 0
@@ -232,6 +232,25 @@ def fuse(links: Sequence[Link], wanted: Mapping[str, str]) -> Layer:
     op = Chain(tuple(stages), offset, tuple(outside), found.traffic)
     node = Node(op, tuple(t.name for t in outside.values()), last.output.name, sources)
     return Layer(node, tuple(outside.values()), last.output, last.core)
+
+
+def _as_wanted(one: Link, kernel: str | None) -> Link:
+    """A member in the form that a kernel needs: pairs of pixels for those that make no single ones."""
+    singles = (k.name for k in _able(one))
+    pair = pixel.in_pairs(one.pixel)
+    return one if kernel is None or kernel in singles or pair is None else replace(one, pixel=pair)
+
+
+def faster_in_pairs(stage: Stage) -> tuple[float, str] | None:
+    """Cycles that a member saves by making pairs of pixels, and the kernel for it; None if it saves none."""
+    form = pixel.in_pairs(stage.link.pixel)
+    if form is None:
+        return None
+    pair = replace(stage.link, pixel=form)
+    kernel = min(_able(pair), key=lambda kernel: kernel.cycles(form.one))
+    changed = replace(stage, link=pair, kernels=(kernel,), gathers=True)
+    gain = stage.cycles - changed.cycles
+    return (gain, kernel.name) if gain > 0 else None
 
 
 def _outside(links: Sequence[Link], name: str) -> Tensor:
@@ -265,12 +284,9 @@ def _stage(
 def _kernel(one: Link, gathers: bool, wanted: str | None) -> Kernel:
     """The fastest variant that makes a pixel; assembly only where operands and result lie on words."""
     layer = one.pixel.one
-    on_words = layer.output.shape[-1] % WORD == 0 and (gathers or one.pixel.lies_ready)
-    able = [
-        kernel
-        for kernel in KERNELS[layer.node.op.kind]
-        if kernel.serves(layer) and (on_words or kernel.assembly is None)
-    ]
+    able = _able(one)
+    if not gathers and not one.pixel.lies_ready:
+        able = [kernel for kernel in able if kernel.assembly is None]
     serving = [kernel for kernel in able if wanted in (None, kernel.name)]
     if not serving:
         names = ", ".join(kernel.name for kernel in able)
@@ -279,6 +295,17 @@ def _kernel(one: Link, gathers: bool, wanted: str | None) -> Kernel:
             hint=f"able, pixel by pixel: {names}; or leave the layer out of the recipe's chains",
         )
     return min(serving, key=lambda kernel: kernel.cycles(layer))
+
+
+def _able(one: Link) -> list[Kernel]:
+    """Variants that make a member's pixels; assembly only where results lie on words."""
+    layer = one.pixel.one
+    on_words = layer.output.shape[-1] % WORD == 0
+    return [
+        kernel
+        for kernel in KERNELS[layer.node.op.kind]
+        if kernel.serves(layer) and (on_words or kernel.assembly is None)
+    ]
 
 
 def _chain(layer: Layer) -> Chain:

@@ -31,6 +31,7 @@ from codegen.window import footprint
 
 INT8_LOW = -128  # loses every comparison
 WORD = 4
+PAIR = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +44,7 @@ class Pixel:
         window: what an output pixel sees of its input; None = the pixel at the same place.
         fill: the stored value that stands for padding.
         collects: whether the layer averages the whole image.
+        step: pixels that are made at once, next to each other; `window` is what they see together.
     """
 
     layer: Layer
@@ -50,12 +52,18 @@ class Pixel:
     window: Window | None = None
     fill: int = 0
     collects: bool = False
+    step: int = 1
 
     @property
-    def pixels(self) -> int:
-        """How often the layer fires in a chain: once per output pixel, or per input pixel if it collects."""
+    def firings(self) -> int:
+        """How often the layer fires in a chain: once per `step` pixels, or per input pixel if it collects."""
         shape = (self.layer.activations[0] if self.collects else self.layer.output).shape
-        return shape[1] * shape[2]
+        return shape[1] * shape[2] // self.step
+
+    @property
+    def columns(self) -> int:
+        """Firings in a row of the output."""
+        return self.layer.output.shape[2] // self.step
 
     @property
     def patch(self) -> int:
@@ -73,10 +81,11 @@ class Pixel:
     def reads(self, names: tuple[str, ...]) -> tuple[Reads, ...]:
         """Pixels that each firing reads of its operands, which are called `names` in the arena."""
         if self.window is None:
-            index = np.arange(self.pixels, dtype=np.int64)
+            index = np.arange(self.firings, dtype=np.int64)
             return tuple(Reads(name, index, index + 1) for name in names)
         x, y = self.layer.activations[0].shape, self.layer.output.shape
-        events = footprint(self.window, x, y, reads_first=True)
+        fired = (1, y[1], self.columns, y[3])
+        events = footprint(self.window, x, fired, reads_first=True)
         first: IntArray = events.read_low // x[3]
         end: IntArray = events.read_high // x[3]
         return (Reads(names[0], first, end),)
@@ -88,6 +97,26 @@ def of(layer: Layer) -> Pixel | None:
     if make is None or any(len(tensor.shape) != 4 for tensor in layer.activations):
         return None
     return make(layer)
+
+
+def in_pairs(form: Pixel) -> Pixel | None:
+    """The same layer making two pixels of a row at once; None where it cannot.
+
+    Weights are then loaded once for both. Only convolutions with real windows gain by it.
+    """
+    op, window = form.layer.node.op, form.window
+    if not isinstance(op, Conv2D) or window is None or op.groups > 1 or window.kernel == (1, 1):
+        return None
+    if form.layer.output.shape[2] % PAIR or window.dilation[1] > 1:
+        return None
+    (rows, columns), (down, across) = window.kernel, window.stride
+    x, w, b = form.layer.inputs
+    both = (rows, columns + across)
+    here = replace(op, stride=(1, across), pads=(0, 0, 0, 0), dilation=(1, 1))
+    patch = replace(x, shape=(1, *both, x.shape[3]))
+    one = _one(form.layer, here, (patch, w, b), (1, 1, PAIR, w.shape[0]))
+    seen = Window(both, (down, PAIR * across), window.pads, window.dilation)
+    return replace(form, one=one, window=seen, step=PAIR)
 
 
 def _one(layer: Layer, op: Op, inputs: tuple[Tensor, ...], shape: tuple[int, ...]) -> Layer:
