@@ -65,24 +65,57 @@ struct pixel {
     int32_t column;
 };
 
+static inline int32_t least(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* A place that lies at most one ring before the ring's start. */
+static inline int32_t in_ring(int32_t at, int32_t ring_size)
+{
+    return at < 0 ? at + ring_size : at;
+}
+
+/* Whole words, between addresses on words. */
+static int8_t *move_words(int8_t *to, const int8_t *from, int32_t size)
+{
+    word_t *put = (word_t *)(void *)to;
+    const word_t *get = (const word_t *)(const void *)from;
+
+    for (uint32_t blocks = (uint32_t)size / 16u; blocks != 0u; --blocks) {
+        const uint32_t a = get[0];
+        const uint32_t b = get[1];
+        const uint32_t c = get[2];
+        const uint32_t d = get[3];
+
+        get += 4;
+        put[0] = a;
+        put[1] = b;
+        put[2] = c;
+        put[3] = d;
+        put += 4;
+    }
+    for (uint32_t words = (uint32_t)size / 4u % 4u; words != 0u; --words) {
+        *put++ = *get++;
+    }
+    return (int8_t *)put;
+}
+
+/* Bytes of a ring from `at` on, which may go on at its start. */
+static inline int8_t *take_words(int8_t *to, const int8_t *ring, int32_t ring_size, int32_t at, int32_t size)
+{
+    const int32_t left = ring_size - at;
+
+    if (size > left) {
+        to = move_words(to, ring + at, left);
+        return move_words(to, ring, size - left);
+    }
+    return move_words(to, ring + at, size);
+}
+
 static int8_t *move(int8_t *to, const int8_t *from, int32_t size)
 {
-    const int8_t *const end = from + size;
-
-    if ((((uintptr_t)to | (uintptr_t)from | (uintptr_t)size) & 3u) == 0u) {
-        for (; end - from >= 16; from += 16, to += 16) {
-            const uint32_t a = ((const word_t *)(const void *)from)[0];
-            const uint32_t b = ((const word_t *)(const void *)from)[1];
-            const uint32_t c = ((const word_t *)(const void *)from)[2];
-            const uint32_t d = ((const word_t *)(const void *)from)[3];
-
-            ((word_t *)(void *)to)[0] = a;
-            ((word_t *)(void *)to)[1] = b;
-            ((word_t *)(void *)to)[2] = c;
-            ((word_t *)(void *)to)[3] = d;
-        }
-    }
-    while (from != end) {
+    for (; size > 0; --size) {
         *to++ = *from++;
     }
     return to;
@@ -106,17 +139,6 @@ static int8_t *fill(int8_t *to, int8_t value, int32_t size)
         *to++ = value;
     }
     return to;
-}
-
-static inline int32_t least(int32_t a, int32_t b)
-{
-    return a < b ? a : b;
-}
-
-/* A place that lies at most one ring before the ring's start. */
-static inline int32_t in_ring(int32_t at, int32_t ring_size)
-{
-    return at < 0 ? at + ring_size : at;
 }
 
 /* Step 0: 5 layers pixel by pixel. */
@@ -144,9 +166,13 @@ static void step0_0(struct step0 *s, int32_t count)
             const int32_t first = left < 0 ? 0 : left;
             const int32_t end = least(left + 3, 8);
 
-            to = fill(to, -128, (first - left) * 3);
+            if (left < first) {
+                to = fill(to, -128, (first - left) * 3);
+            }
             to = move(to, arena + 0 + (row * 8 + first) * 3, (end - first) * 3);
-            to = fill(to, -128, (left + 3 - end) * 3);
+            if (left + 3 > end) {
+                to = fill(to, -128, (left + 3 - end) * 3);
+            }
         }
         golden_dense_27_4(arena + 268, step0_m0_stream, arena + 296, arena + 192 + next->at);
         next->at += 4;
@@ -157,7 +183,7 @@ static void step0_0(struct step0 *s, int32_t count)
             next->column = 0;
             ++next->row;
         }
-        ++next->made;
+        next->made += 1;
     }
 }
 
@@ -181,16 +207,20 @@ static void step0_1(struct step0 *s, int32_t count)
             const int32_t first = left < 0 ? 0 : left;
             const int32_t end = least(left + 3, 4);
 
-            to = fill(to, -128, (first - left) * 4);
-            to = take(to, arena + 192, 44, in_ring(s->stage[0].at - (s->stage[0].made - (row * 4 + first)) * 4, 44), (end - first) * 4);
-            to = fill(to, -128, (left + 3 - end) * 4);
+            if (left < first) {
+                to = fill(to, -128, (first - left) * 4);
+            }
+            to = take_words(to, arena + 192, 44, in_ring(s->stage[0].at - (s->stage[0].made - (row * 4 + first)) * 4, 44), (end - first) * 4);
+            if (left + 3 > end) {
+                to = fill(to, -128, (left + 3 - end) * 4);
+            }
         }
         golden_conv2d_depthwise_3x3x4_4_k3x3(arena + 268, step0_m1_stream, arena + 236);
         if (++next->column == 4) {
             next->column = 0;
             ++next->row;
         }
-        ++next->made;
+        next->made += 1;
     }
 }
 
@@ -205,7 +235,7 @@ static void step0_2(struct step0 *s, int32_t count)
 
         step0_1(s, pixel + 1);
         golden_dense_4_4(arena + 236, step0_m2_stream, arena + 268, arena + 240);
-        ++next->made;
+        next->made += 1;
     }
 }
 
@@ -226,7 +256,7 @@ static void step0_3(struct step0 *s, int32_t count)
         if (next->at == 24) {
             next->at = 0;
         }
-        ++next->made;
+        next->made += 1;
     }
 }
 
@@ -246,7 +276,7 @@ static void step0_4(struct step0 *s, int32_t count)
             const int32_t first = left;
             const int32_t end = left + 2;
 
-            to = take(to, arena + 244, 24, in_ring(s->stage[3].at - (s->stage[3].made - (row * 4 + first)) * 4, 24), (end - first) * 4);
+            to = take_words(to, arena + 244, 24, in_ring(s->stage[3].at - (s->stage[3].made - (row * 4 + first)) * 4, 24), (end - first) * 4);
         }
         golden_max_pool_2x2x4_4_k2x2(arena + 268, arena + 0 + next->at);
         next->at += 4;
@@ -254,7 +284,7 @@ static void step0_4(struct step0 *s, int32_t count)
             next->column = 0;
             ++next->row;
         }
-        ++next->made;
+        next->made += 1;
     }
 }
 
