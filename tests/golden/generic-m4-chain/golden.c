@@ -10,8 +10,7 @@
  *        0      16           0..1  "pool"
  *      192      76           0..0  "rings of pool"
  *      268      84           0..0  "scratch0"
- *        0       3           1..2  "head"
- *       16      32           1..1  "scratch1"
+ *       16       3           1..2  "head"
  *        0       3           2..2  "classes"
  */
 
@@ -30,7 +29,7 @@ static const int32_t step0_m2_stream[15] = {
     288, 6, -15664, 660432, 15827, 379603, 769469569, 1192151876, -1510664393, 283240781, 0, 687194767, 2061584302, 1374389535, 687194767,
 };
 
-/* Step 1: dense.dsp 16 -> 3
+/* Step 1: dense.raw 16 -> 3
  * from "/head/dense" */
 static const int32_t step1_stream[27] = {
     672, 6, -71948, 5523700, -24328, -24328, 1864707786, -1048571, -936099933, -3539019, 1676182230, -131064, 281573018, 65565, 243891682, 2883524,
@@ -224,7 +223,7 @@ static void step0_1(struct step0 *s, int32_t count)
     }
 }
 
-/* "/point/conv2d": dense.dsp 4x4x4 -> 4x4x4, ring of 1 pixel. */
+/* "/point/conv2d": dense.raw 4x4x4 -> 4x4x4, ring of 1 pixel. */
 static void step0_2(struct step0 *s, int32_t count)
 {
     int8_t *const arena = s->arena;
@@ -234,7 +233,7 @@ static void step0_2(struct step0 *s, int32_t count)
         const int32_t pixel = next->made;
 
         step0_1(s, pixel + 1);
-        golden_dense_4_4(arena + 236, step0_m2_stream, arena + 268, arena + 240);
+        golden_dense_raw_4_4(arena + 236, step0_m2_stream, arena + 240);
         next->made += 1;
     }
 }
@@ -346,10 +345,10 @@ golden_status_t golden_run_step(golden_ctx_t *ctx, unsigned step)
         step0_run(arena);
         break;
     case 1u:
-        golden_dense_16_3(arena + 0, step1_stream, arena + 16, arena + 0);
+        golden_dense_raw_16_3(arena + 0, step1_stream, arena + 16);
         break;
     case 2u:
-        golden_softmax_3(arena + 0, step2_table, arena + 0);
+        golden_softmax_3(arena + 16, step2_table, arena + 0);
         break;
     default:
         (void)arena;

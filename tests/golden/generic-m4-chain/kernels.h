@@ -10,10 +10,10 @@ extern "C" {
 
 void golden_dense_27_4(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y);
 void golden_conv2d_depthwise_3x3x4_4_k3x3(const int8_t *x, const int32_t *stream, int8_t *y);
-void golden_dense_4_4(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y);
+void golden_dense_raw_4_4(const int8_t *x, const int32_t *stream, int8_t *y);
 void golden_add_1x1x4(const int8_t *x0, const int8_t *x1, int8_t *y);
 void golden_max_pool_2x2x4_4_k2x2(const int8_t *x, int8_t *y);
-void golden_dense_16_3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y);
+void golden_dense_raw_16_3(const int8_t *x, const int32_t *stream, int8_t *y);
 void golden_softmax_3(const int8_t *x, const uint32_t *table, int8_t *y);
 
 #ifdef __cplusplus
