@@ -91,9 +91,13 @@ def test_a_growing_and_a_shrinking_layer_overlap_as_in_the_worked_example() -> N
 def test_replay_accepts_every_chain_and_refuses_smaller_rings(seed: int) -> None:
     made = check_plan.check(whole(random_chain(seed)))
     step, chain = chain_of(made)
+    refuses_smaller_rings(made, step, chain)
+
+
+def refuses_smaller_rings(made: Plan, step: Step, chain: Chain) -> None:
     for index, stage in enumerate(chain.stages[:-1]):
         smaller = list(chain.stages)
-        smaller[index] = replace(stage, ring=stage.ring - 1)
+        smaller[index] = replace(stage, ring=stage.ring - stage.link.pixel.step)
         with pytest.raises(check_plan.PlanError, match=r"stale byte|ring"):
             check_plan.check(with_chain(made, step, replace(chain, stages=tuple(smaller))))
 
@@ -167,6 +171,64 @@ def test_random_chains_give_the_reference_bytes(target: str, seed: int, tmp_path
     run_everywhere(whole(random_chain(seed), target), target, tmp_path)
 
 
+def in_pairs(graph: Graph) -> dict[str, str]:
+    """A kernel that every core has and that makes pairs of pixels, for the convolutions that can."""
+    return {
+        node.label: "conv2d.window"
+        for node in graph.nodes[:-1]
+        if node.op.kind == "conv2d"
+        and graph.tensors[node.inputs[1]].shape[1:3] != (1, 1)
+        and graph.tensors[node.output].shape[2] % 2 == 0
+        and getattr(node.op, "groups", 1) == 1
+        and getattr(node.op, "dilation", (1, 1))[1] == 1
+    }
+
+
+PAIRED = [seed for seed in range(30) if in_pairs(random_chain(seed))]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.sampled_from(PAIRED))
+def test_replay_accepts_pairs_of_pixels_and_refuses_smaller_rings(seed: int) -> None:
+    graph = random_chain(seed)
+    made = check_plan.check(whole(graph, overrides=in_pairs(graph)))
+    step, chain = chain_of(made)
+    assert any(stage.link.pixel.step == 2 for stage in chain.stages)
+    refuses_smaller_rings(made, step, chain)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("seed", PAIRED[:4])
+def test_pairs_of_pixels_give_the_reference_bytes(seed: int, target: str, tmp_path: Path) -> None:
+    graph = random_chain(seed)
+    run_everywhere(whole(graph, target, overrides=in_pairs(graph)), target, tmp_path)
+
+
+def test_the_compiler_makes_pairs_of_pixels_where_rings_allow_it() -> None:
+    b = builder(16, 16, 16)
+    graph = b.graph(b.conv(b.conv("x", 16), 16))
+    made = plan.make(graph, load("generic-m4").core, "sram")
+    _, chain = chain_of(made)
+    assert chain.stages[0].kernels[0].name == "conv2d.gemm"
+    assert chain.stages[0].link.pixel.step == 2
+    single = plan.make(graph, load("generic-m4").core, "sram", {names(graph)[0]: "dense.dsp"})
+    assert single.arena < made.arena <= single.arena * 17 / 16
+    assert chain_of(made)[1].stages[0].cycles < chain_of(single)[1].stages[0].cycles
+
+
+def test_a_shortcut_runs_early_where_that_makes_rings_smaller() -> None:
+    b = builder(32, 32, 4)
+    first = b.conv("x", 16)
+    main = b.conv(b.conv(first, 32, stride=(2, 2), pads=(0, 0, 1, 1)), 32)
+    short = b.conv(first, 32, (1, 1), (2, 2), (0, 0, 0, 0))
+    graph = b.graph(b.node(OPS["add"](), (main, short)))
+    _, chain = chain_of(check_plan.check(whole(graph)))
+    strided = chain.stages[1]
+    assert strided.asks == (chain.stages[3].link.output,)
+    # The strided window alone: without the shortcut's lag of two convolutions it would be 131.
+    assert chain.stages[0].ring == 2 * 32 + 3
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_residual_blocks_give_the_reference_bytes(target: str, tmp_path: Path) -> None:
     graph = residual()
@@ -223,7 +285,7 @@ def test_a_recipe_chooses_chains_and_the_kernels_of_their_members() -> None:
         ([["layer0"]], {}, "cannot be a chain"),
         ([["layer0", "layer1"]], {}, "cannot be a chain"),  # layer 3 reads layer 0 as well
         ([["layer0", "layer1", "layer2", "layer3"]] * 2, {}, "one chain only"),
-        ([["layer0", "layer1", "layer2", "layer3"]], {"layer1": "conv2d.gemm"}, "cannot"),
+        ([["layer0", "layer1", "layer2", "layer3"]], {"layer1": "conv2d.depthwise"}, "cannot"),
     ],
 )
 def test_wrong_chains_are_refused(
