@@ -2,8 +2,8 @@
 
 1. Kernels that overlap best, no chains; then every partition that `groups.offered` names is placed.
    The smallest total of tensors, rings and scratch wins; ties go to the smaller arena, then shorter chains.
-2. Convolutions in chains make two pixels at once where that is faster, the chain's scratch stays as small,
-   and the arena grows by at most a sixteenth in all: larger rings for weights that are loaded once for both.
+2. Convolutions in chains make two pixels at once where that is faster, and arena and total grow by at most a
+   sixteenth of the arena in all, scratch apart: larger rings for weights that are loaded once for both.
 3. Layers outside chains get the fastest kernel that leaves the arena as small. Their scratch may lift the
    total to where it was, or a quarter above the arena, at most `SCRATCH_ALLOWANCE` bytes.
 """
@@ -115,16 +115,21 @@ def smallest(network: Network, choose: Chooser) -> Choice:
         placed = _layout(network, tried)
         if (placed.size, placed.arena) < (found.size, found.arena):
             best, found = tried, placed
-    best = _in_pairs(network, best, found.arena + found.arena // PAIRS_SHARE)
+    best = _in_pairs(network, best, found)
     return _faster(network, best, _layout(network, best))
 
 
-def _in_pairs(network: Network, choice: Choice, most: int) -> Choice:
-    """The same steps with members that make two pixels at once, as long as the arena stays within `most`."""
+def _most(found: Layout) -> int:
+    """Bytes that the total may reach for the sake of speed."""
+    return max(found.size, found.arena + min(SCRATCH_ALLOWANCE, found.arena // 4))
+
+
+def _in_pairs(network: Network, choice: Choice, found: Layout) -> Choice:
+    """The same steps with members that make two pixels at once, as long as arena and total allow it."""
+    extra = found.arena // PAIRS_SHARE
     for index, layer in enumerate(choice.layers):
         if not isinstance(layer.node.op, fused.Chain):
             continue
-        scratch = fused.KERNEL.scratch(layer)
         links = [stage.link for stage in layer.node.op.stages]
         taken = dict(network.wanted)
         for name, kernel in _paired(layer.node.op, network.wanted):
@@ -132,9 +137,8 @@ def _in_pairs(network: Network, choice: Choice, most: int) -> Choice:
             changed = replace(
                 choice, layers=(*choice.layers[:index], tried, *choice.layers[index + 1 :])
             )
-            if fused.KERNEL.scratch(tried) > scratch or _layout(network, changed).arena > most:
-                continue
-            choice, taken[name] = changed, kernel
+            if _within(_layout(network, changed), found.arena + extra, _most(found) + extra):
+                choice, taken[name] = changed, kernel
     return choice
 
 
@@ -192,7 +196,7 @@ def _step_bytes(network: Network, layers: Sequence[Layer], index: int, kernel: K
 
 def _faster(network: Network, choice: Choice, found: Layout) -> Choice:
     """The same steps with faster kernels where they cost nothing."""
-    size = max(found.size, found.arena + min(SCRATCH_ALLOWANCE, found.arena // 4))
+    size = _most(found)
     swaps = []
     for index, (layer, kernel) in enumerate(zip(choice.layers, choice.kernels, strict=True)):
         if kernel is fused.KERNEL or choice.names[index] in network.wanted:
