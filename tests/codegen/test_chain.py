@@ -212,7 +212,7 @@ def test_the_compiler_makes_pairs_of_pixels_where_rings_allow_it() -> None:
     _, chain = chain_of(made)
     pairs = [stage.link.name for stage in chain.stages if stage.link.pixel.step == 2]
     assert pairs
-    single = plan.make(graph, core, "sram", dict.fromkeys(pairs, "dense.dsp"))
+    single = whole(graph)
     assert single.arena < made.arena <= single.arena * 17 / 16
     cycles = [sum(stage.cycles for stage in chain_of(p)[1].stages) for p in (made, single)]
     assert cycles[0] < cycles[1]
