@@ -93,13 +93,14 @@ def _useful(found: Iterable[Advice]) -> list[Advice]:
 
 def _other_objective(plan: Plan) -> Iterator[Advice]:
     smallest = make(plan.graph, plan.core, "sram")
-    kernels = {step.name: step.kernel for step in smallest.steps}
-    yield _advice(plan, "objective", "--optimize sram", [kernels[step.name] for step in plan.steps])
+    cycles = smallest.predicted_cycles - plan.predicted_cycles
+    saves = plan.size - smallest.size
+    yield Advice("objective", "--optimize sram", smallest.size, saves, round(cycles))
 
 
 def _other_kernels(plan: Plan, peak: Step) -> Iterator[Advice]:
     """Every other variant of the peak's kernel, for its layer alone and for all that run the same."""
-    for kernel in KERNELS[peak.layer.node.op.kind]:
+    for kernel in KERNELS.get(peak.layer.node.op.kind, ()):  # none: a chain
         if kernel == peak.kernel or not kernel.serves(peak.layer):
             continue
         alone = [kernel if step is peak else step.kernel for step in plan.steps]
@@ -122,7 +123,7 @@ def _less_input(plan: Plan, peak: Step) -> Iterator[Advice]:
     at_peak = [slot for slot in live(plan, peak) if slot in ports]
     if not at_peak or peak.output in ports:
         return
-    network, kernels = arrange.network(plan.graph, plan.core), [s.kernel for s in plan.steps]
+    network, kernels = _network(plan), [step.kernel for step in plan.steps]
     problem = _without(arrange.problem(network, kernels), {slot.name for slot in at_peak})
     size = lay_out(problem, arrange.scratch_sizes(network, kernels)).size
     taken = sum(slot.size for slot in at_peak)
@@ -134,7 +135,7 @@ def _less_input(plan: Plan, peak: Step) -> Iterator[Advice]:
 
 def _advice(plan: Plan, kind: Kind, text: str, kernels: list[Kernel]) -> Advice:
     layers = [step.layer for step in plan.steps]
-    size = arrange.arranged(arrange.network(plan.graph, plan.core), kernels).size
+    size = arrange.arranged(_network(plan), kernels).size
     before = sum(step.kernel.cycles(step.layer) for step in plan.steps)
     after = sum(kernel.cycles(layer) for kernel, layer in zip(kernels, layers, strict=True))
     changed = tuple(
@@ -143,6 +144,11 @@ def _advice(plan: Plan, kind: Kind, text: str, kernels: list[Kernel]) -> Advice:
         if kernel != step.kernel
     )
     return Advice(kind, text, size, plan.size - size, round(after - before), changed)
+
+
+def _network(plan: Plan) -> arrange.Network:
+    layers, names = [step.layer for step in plan.steps], [step.name for step in plan.steps]
+    return arrange.of_layers(plan.graph, layers, names)
 
 
 def _without(problem: Problem, names: set[str]) -> Problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.arena import Buffer, Overlap, Problem
@@ -43,7 +43,14 @@ class Network:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Space:
-    """Where everything lies for a choice of kernels."""
+    """Where everything lies for a choice of kernels.
+
+    Attributes:
+        slots: of every tensor by name, and of rings by `ring_name`.
+        scratch: per step.
+        arena: bytes that tensors and rings alone need.
+        size: bytes with scratch: what the caller provides.
+    """
 
     slots: Mapping[str, Slot]
     scratch: list[Slot | None]
@@ -56,33 +63,50 @@ class Space:
 
 def network(graph: Graph, core: Core) -> Network:
     """The layers of a quantized graph; reshaping is none, for it moves no byte."""
-    roots = _aliases(graph)
     layers = [
         Layer(node, tuple(graph.tensors[i] for i in node.inputs), graph.tensors[node.output], core)
         for node in graph.nodes
         if node.op.kind != "reshape"
     ]
-    buffers = _lifetimes(graph, layers, roots)
-    return Network(graph, layers, _layer_names(layers), roots, buffers)
+    return of_layers(graph, layers, _layer_names(layers))
 
 
-def problem(network: Network, kernels: list[Kernel]) -> Problem:
-    """The tensors to be placed if these kernels run the layers."""
-    overlaps = (
+def of_layers(graph: Graph, layers: Sequence[Layer], names: Sequence[str]) -> Network:
+    """A graph as these layers, some of which may be chains."""
+    roots = _aliases(graph)
+    return Network(graph, list(layers), list(names), roots, _lifetimes(graph, layers, roots))
+
+
+def problem(network: Network, kernels: Sequence[Kernel]) -> Problem:
+    """The tensors and rings to be placed if these kernels run the layers."""
+    found = (
         overlap
         for index, kernel in enumerate(kernels)
-        for overlap in _overlaps(network, index, kernel)
+        for overlap in overlaps(network, index, kernel)
     )
-    return Problem(network.buffers, tuple(overlaps), ALIGNMENT)
+    rings = tuple(
+        Buffer(ring_name(network.graph, layer), kernel.rings(layer), index, index)
+        for index, (layer, kernel) in enumerate(zip(network.layers, kernels, strict=True))
+        if kernel.rings(layer)
+    )
+    return Problem((*network.buffers, *rings), tuple(found), ALIGNMENT)
 
 
-def scratch_sizes(network: Network, kernels: list[Kernel]) -> dict[int, int]:
+def ring_name(graph: Graph, layer: Layer) -> str:
+    """What the rings of a step are called; no tensor has that name."""
+    name = f"rings of {layer.output.name}"
+    while name in graph.tensors:
+        name += "'"
+    return name
+
+
+def scratch_sizes(network: Network, kernels: Sequence[Kernel]) -> dict[int, int]:
     """Bytes of scratch by step, of the steps that need some."""
     sizes = (kernel.scratch(layer) for layer, kernel in zip(network.layers, kernels, strict=True))
     return {index: size for index, size in enumerate(sizes) if size}
 
 
-def arranged(network: Network, kernels: list[Kernel]) -> Space:
+def arranged(network: Network, kernels: Sequence[Kernel]) -> Space:
     """Places tensors and scratch."""
     tensors, needed = problem(network, kernels), scratch_sizes(network, kernels)
     memory = lay_out(tensors, needed)
@@ -118,7 +142,7 @@ def live(network: Network, index: int, kernel: Kernel) -> int:
     alive = sum(size[b.name] for b in network.buffers if b.first <= index <= b.last)
     saved = (
         size[o.dying] + size[o.born] - _union(size[o.dying], size[o.born], o)
-        for o in _overlaps(network, index, kernel)
+        for o in overlaps(network, index, kernel)
     )
     return alive - max(saved, default=0)
 
@@ -153,7 +177,9 @@ def _layer_names(layers: list[Layer]) -> list[str]:
     return names
 
 
-def _lifetimes(graph: Graph, layers: list[Layer], roots: Mapping[str, str]) -> tuple[Buffer, ...]:
+def _lifetimes(
+    graph: Graph, layers: Sequence[Layer], roots: Mapping[str, str]
+) -> tuple[Buffer, ...]:
     last_step = max(len(layers) - 1, 0)
     first = {roots[port.tensor]: 0 for port in graph.inputs}
     last = dict.fromkeys(first, 0)
@@ -165,7 +191,7 @@ def _lifetimes(graph: Graph, layers: list[Layer], roots: Mapping[str, str]) -> t
     return tuple(Buffer(name, graph.tensors[name].size, first[name], last[name]) for name in first)
 
 
-def _overlaps(network: Network, index: int, kernel: Kernel) -> Iterator[Overlap]:
+def overlaps(network: Network, index: int, kernel: Kernel) -> Iterator[Overlap]:
     """What a kernel's footprints allow between dying inputs of its step and the output."""
     layer, roots = network.layers[index], network.roots
     lives = {buffer.name: buffer for buffer in network.buffers}

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from codegen import check_chain
 from codegen.arrange import Slot
+from codegen.fused import Chain
 from codegen.ir import Array, IntArray, Op
 from codegen.ops.average_pool import AveragePool
 from codegen.ops.conv2d import Conv2D
@@ -39,7 +41,10 @@ def check(plan: Plan) -> Plan:
         _paint(tags, plan.slots[port.tensor], identity, 0, plan.slots[port.tensor].size)
     for step in plan.steps:
         _check_scratch(step, tags, identity, plan)
-        _replay(step, tags, identity)
+        if step.chain is None:
+            _replay(step, tags, identity)
+        else:
+            _replay_chain(step, step.chain, tags, identity)
     for port in plan.graph.outputs:
         slot = plan.slots[port.tensor]
         _expect(tags, slot, identity, 0, slot.size, f"output {port.name}")
@@ -60,12 +65,26 @@ def _replay(step: Step, tags: IntArray, identity: Mapping[str, int]) -> None:
         _paint(tags, step.output, identity, start, end)
 
 
+def _replay_chain(step: Step, chain: Chain, tags: IntArray, identity: Mapping[str, int]) -> None:
+    inputs = {
+        name: check_chain.Outside(identity[slot.name], slot.offset)
+        for name, slot in zip(chain.outside, step.inputs, strict=True)
+    }
+    output = check_chain.Outside(identity[step.output.name], step.output.offset)
+    if step.rings is None:
+        raise PlanError(f"rings: step {step.index} has none")
+    try:
+        check_chain.replay(chain, tags, inputs, output, step.rings.offset)
+    except check_chain.ChainError as error:
+        raise PlanError(f"step {step.index}: {error}") from error
+
+
 def _check_scratch(step: Step, tags: IntArray, identity: Mapping[str, int], plan: Plan) -> None:
     if step.scratch is None:
         return
     if step.scratch.end > plan.size or step.scratch.offset % 4:
         raise PlanError(f"range: scratch of step {step.index}")
-    for slot in (*step.inputs, step.output):
+    for slot in (*step.inputs, step.output, *([step.rings] if step.rings else [])):
         if slot.offset < step.scratch.end and step.scratch.offset < slot.end:
             raise PlanError(f"scratch: step {step.index} works on its own {slot.name}")
     tags[step.scratch.offset : step.scratch.end] = -1

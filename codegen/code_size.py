@@ -20,6 +20,7 @@ UNKNOWN_ASSEMBLY = 1_500
 EXACT_ROUNDING = 400
 CALLS = 184  # of the model itself: init, run, predict
 CALL = 24  # of each step
+CHAIN_STAGE = 230  # of a chain's driver, for each of its layers
 
 
 def code_bytes(kernel: Kernel, instance: Instance, core: Core) -> int:

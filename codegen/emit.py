@@ -8,12 +8,13 @@ from functools import cache
 
 import jinja2
 
-from codegen import __version__
+from codegen import __version__, emit_chain
 from codegen.arrange import ALIGNMENT, Slot
+from codegen.functions import Function
 from codegen.ir import Port, macs
 from codegen.kernel import Constant
 from codegen.names import comment, identifier
-from codegen.plan import Function, Plan, Step
+from codegen.plan import Plan, Step
 from targets.target import Core, Target
 
 NUMBERS_PER_ROW = 16
@@ -90,12 +91,15 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         sources=(f"{name}.c", "kernels.c", *([assembly] if tuned else [])),
         host_sources=(f"{name}.c", "kernels.c", *(["kernels_host.c"] if tuned else [])),
     )
+    steps = [_step(plan, step) for step in plan.steps]
+    drivers = "".join(str(step["driver"]) for step in steps if step["driver"] is not None)
     network = {
         "model": model,
+        "chain_tools": render("chain.tools.c.j2", **emit_chain.tools(drivers)) if drivers else None,
         "figures": figures(plan),
         "ports": list(_ports(plan)),
         "slots": [_slot_row(slot) for slot in _unique_slots(plan)],
-        "steps": [_step(plan, step) for step in plan.steps],
+        "steps": steps,
         "consumed": _consumed(plan),
     }
     board = {"model": model, "target": target}
@@ -207,7 +211,6 @@ def _slot_row(slot: Slot) -> Mapping[str, object]:
 
 
 def _step(plan: Plan, step: Step) -> dict[str, object]:
-    function: Function = plan.functions[step.function]
     constants = [
         {
             "ctype": c.ctype,
@@ -217,6 +220,9 @@ def _step(plan: Plan, step: Step) -> dict[str, object]:
         }
         for c in step.instance.constants
     ]
+    driver = None
+    if step.chain is not None:
+        driver = render("chain.c.j2", **emit_chain.params(plan, step, step.chain))
     arguments = [f"arena + {slot.offset}" for slot in step.inputs]
     arguments += [f"step{step.index}_{c.name}" for c in step.instance.constants]
     if step.scratch is not None:
@@ -228,8 +234,11 @@ def _step(plan: Plan, step: Step) -> dict[str, object]:
         "index": step.index,
         "summary": f"{step.kernel.name} {shapes} -> {result}",
         "sources": ", ".join(comment(s) for s in step.layer.node.sources) or "the compiler",
-        "function": function.name,
-        "arguments": arguments,
+        "function": plan.functions[step.function].name
+        if driver is None
+        else f"step{step.index}_run",
+        "arguments": arguments if driver is None else ["arena"],
+        "driver": driver,
         "constants": constants,
     }
 

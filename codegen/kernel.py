@@ -188,6 +188,7 @@ class Kernel:
         refusal: why the variant cannot run a layer, as text (`unmet`); None where there is no text.
         passes: how often a run reads its constants from end to end: what waits for flash cost.
         orders: the directions that the template can be rendered in.
+        rings: bytes of arena that hold parts of tensors between the layers of a chain.
     """
 
     name: str
@@ -200,4 +201,5 @@ class Kernel:
     refusal: Callable[[Layer], str] | None = None
     passes: Callable[[Layer], float] = lambda layer: 1.0
     assembly: str | None = None
+    rings: Callable[[Layer], int] = lambda layer: 0
     orders: tuple[Order, ...] = ("ascending",)

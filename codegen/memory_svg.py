@@ -15,7 +15,7 @@ LEAST_WIDTH, MOST_WIDTH, STEP_WIDTH = 480, 1600, 48
 MOST_BOXES = 200  # keeps the file below 60 kB; the smallest are left out
 LETTER = 6  # about the width of one
 TICKS = 4
-KINDS = ("input", "tensor", "output", "scratch")
+KINDS = ("input", "tensor", "output", "rings", "scratch")
 
 
 def draw(plan: Plan) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 from codegen.arrange import Slot
 from codegen.plan import Plan, Step
 
-Kind = Literal["input", "output", "tensor", "scratch"]
+Kind = Literal["input", "output", "tensor", "rings", "scratch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,11 @@ def places(plan: Plan) -> list[Place]:
     slots = list(dict.fromkeys(plan.slots.values()))
     inputs = {plan.slots[port.tensor] for port in plan.graph.inputs}
     outputs = {plan.slots[port.tensor] for port in plan.graph.outputs}
-    rows = [(slot, _kind(slot, inputs, outputs)) for slot in slots]
+    rings = {step.rings for step in plan.steps if step.rings}
+    rows = [(s, "rings" if s in rings else _kind(s, inputs, outputs)) for s in slots]
     rows += [(step.scratch, "scratch") for step in plan.steps if step.scratch]
     makers = {step.output: step.name for step in plan.steps}
+    makers |= {step.rings: step.name for step in plan.steps if step.rings}
     makers |= {step.scratch: step.name for step in plan.steps if step.scratch}
     return [
         Place(slot, kind, makers.get(slot), tuple(s.name for s, _ in rows if _share(slot, s)))

@@ -1,24 +1,26 @@
 """Quantized graph -> Plan: kernels, byte offsets and instances. Everything the C will say.
 
-The flow is `make`: what lives when (codegen.arrange), candidates of each layer, the choice among them
-(codegen.select), placement, steps and their functions.
+The flow is `make`: what lives when (codegen.arrange), layers that run as chains (codegen.tight),
+candidates of each step, the choice among them (codegen.select), placement, steps and their functions.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from codegen import arrange
+from codegen import arrange, fused, tight
 from codegen.arrange import Network, Slot
 from codegen.code_size import CALL, CALLS
+from codegen.functions import Function, Functions
+from codegen.fused import Chain
 from codegen.ir import Graph
 from codegen.kernel import Instance, Kernel, Layer, Order
 from codegen.ops import KERNELS
 from codegen.order import reordered
-from codegen.select import Budget, Candidate, Objective, Placed, candidate, function_key, select
-from targets.errors import UnsupportedModel, UsageError
+from codegen.select import Budget, Candidate, Objective, Placed, candidate, select
+from targets.errors import DoesNotFit, UnsupportedModel, UsageError
 from targets.target import Core
 from targets.timing import FlashTiming
 
@@ -30,7 +32,8 @@ class Step:
     Attributes:
         name: the layer's label, made unique within the network.
         inputs: the slots of its arena inputs, in order.
-        function: index into `Plan.functions`.
+        rings: of a chain: tensors between its members, and sums.
+        functions: indices into `Plan.functions`; a chain calls several.
         predicted: the variant with its predictions.
     """
 
@@ -43,8 +46,21 @@ class Step:
     inputs: tuple[Slot, ...]
     output: Slot
     scratch: Slot | None
-    function: int
+    rings: Slot | None
+    functions: tuple[int, ...]
     predicted: Candidate
+
+    @property
+    def function(self) -> int:
+        """The function of a step that calls one."""
+        (index,) = self.functions
+        return index
+
+    @property
+    def chain(self) -> Chain | None:
+        """The layers that the step runs pixel by pixel; None for a single layer."""
+        op = self.layer.node.op
+        return op if isinstance(op, Chain) else None
 
     @property
     def weight_bytes(self) -> int:
@@ -58,24 +74,13 @@ class Step:
 
     @property
     def arena_bytes(self) -> int:
-        """Bytes of the step's own tensors, overlaps counted once."""
+        """Bytes of the step's own tensors and rings, overlaps counted once."""
         total, reached = 0, 0
-        for slot in sorted({*self.inputs, self.output}, key=lambda s: s.offset):
+        own = {*self.inputs, self.output, *([self.rings] if self.rings else [])}
+        for slot in sorted(own, key=lambda s: s.offset):
             total += max(0, slot.end - max(slot.offset, reached))
             reached = max(reached, slot.end)
         return total
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Function:
-    """A C function: one kernel variant with its constants, shared by the steps that need exactly it."""
-
-    name: str
-    kernel: Kernel
-    order: Order
-    instance: Instance
-    inputs: int
-    has_scratch: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,7 +116,7 @@ class Plan:
     def predicted_flash(self) -> int:
         """Bytes of constants and instructions."""
         constants = sum(step.predicted.constants + CALL for step in self.steps)
-        code = {step.function: step.predicted.code for step in self.steps}
+        code = {step.functions: step.predicted.code for step in self.steps}
         return CALLS + constants + sum(code.values())
 
     @property
@@ -131,6 +136,7 @@ def make(
     core: Core,
     objective: Objective = "balanced",
     overrides: Mapping[str, str] | None = None,
+    chains: Sequence[Sequence[str]] | None = None,
     budget: Budget | None = None,
     flash: FlashTiming | None = None,
 ) -> Plan:
@@ -141,6 +147,7 @@ def make(
         core: what the kernels may use.
         objective: what to save where variants differ.
         overrides: kernel variant by layer name, from a recipe.
+        chains: names of the layers of every chain, from a recipe; None = the objective decides.
         budget: limits that the plan must keep.
         flash: of the board, for waits; None where there are none, or none are known.
 
@@ -149,48 +156,124 @@ def make(
         UnsupportedModel: no kernel serves a layer.
         DoesNotFit: no choice of kernels keeps the budget.
     """
-    chosen = overrides or {}, budget or Budget(), flash
-    given = _make(graph, core, objective, *chosen)
+    wishes = Wishes(objective, overrides or {}, chains, budget or Budget(), flash)
+    given = _make(graph, core, wishes)
     other = reordered(graph)
-    if other is graph:
+    if other is graph or chains is not None:
         return given
-    moved = _make(other, core, objective, *chosen)
+    moved = _make(other, core, wishes)
     return moved if moved.size < given.size else given
 
 
-def _make(
-    graph: Graph,
-    core: Core,
-    objective: Objective,
-    overrides: Mapping[str, str],
-    budget: Budget,
-    flash: FlashTiming | None,
-) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a plan is asked to be; see `make`."""
+
+    objective: Objective = "balanced"
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    chains: Sequence[Sequence[str]] | None = None
+    budget: Budget = field(default_factory=Budget)
+    flash: FlashTiming | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """Steps, and for each the variants that could run it and the one that does."""
+
+    network: Network
+    table: list[list[Candidate]]
+    picked: list[Candidate]
+
+
+def _make(graph: Graph, core: Core, wishes: Wishes) -> Plan:
     """The plan of a graph as it stands."""
-    network = arrange.network(graph, core)
-    wanted = _checked_overrides(network.names, overrides)
-    table = [
-        _candidates(network, index, wanted.get(name), flash)
-        for index, name in enumerate(network.names)
-    ]
-    chosen = select(table, objective, budget, lambda row: _sizes(network, row))
-    picked = [row[index] for row, index in zip(table, chosen, strict=True)]
+    chosen = _chosen(arrange.network(graph, core), wishes)
+    network, picked = chosen.network, chosen.picked
     space = arrange.arranged(network, [one.kernel for one in picked])
     orders = arrange.orders(network, space)
     rows = list(zip(network.names, network.layers, picked, orders, space.scratch, strict=True))
-    steps, functions = _steps(graph.name, rows, space.slots, network.roots)
+    steps, functions = _steps(graph, rows, space.slots, network.roots)
+    slots = {n: space.slots[root] for n, root in network.roots.items() if root in space.slots}
     return Plan(
         graph=graph,
         core=core,
         steps=steps,
         functions=functions,
-        slots={name: space.slots[root] for name, root in network.roots.items()},
+        slots=slots | {s.rings.name: s.rings for s in steps if s.rings is not None},
         arena=space.arena,
         size=space.size,
         bound=space.bound,
         size_bound=space.size_bound,
-        candidates=tuple(tuple(row) for row in table),
+        candidates=tuple(tuple(row) for row in chosen.table),
     )
+
+
+def _chosen(network: Network, wishes: Wishes) -> Selection:
+    """Chains and kernels: the recipe's chains, else some where SRAM is the objective or nothing else fits."""
+    wanted = _checked_overrides(network.names, wishes.overrides)
+    whole = tight.Network(
+        network.graph, tuple(network.layers), tuple(network.names), network.roots, wanted
+    )
+
+    def overlapping(layer: Layer, name: str | None) -> Kernel:
+        return tight.overlapping(serving(layer, name), layer)
+
+    if wishes.chains is not None:
+        groups = tight.named_groups(whole, wishes.chains)
+        return _selected(_fused(network, tight.with_groups(whole, groups, overlapping)), wishes)
+    if wishes.objective == "sram":
+        smallest = _pinned(network, tight.smallest(whole, overlapping), wishes)
+        if _keeps(smallest, wishes.budget):
+            return smallest
+    try:
+        return _selected(network, wishes)
+    except DoesNotFit:
+        smallest = _pinned(network, tight.smallest(whole, overlapping), wishes)
+        if _keeps(smallest, wishes.budget):
+            return smallest
+        raise
+
+
+def _fused(network: Network, choice: tight.Choice) -> Network:
+    return arrange.of_layers(network.graph, choice.layers, choice.names)
+
+
+def _selected(network: Network, wishes: Wishes) -> Selection:
+    """The best kernels for an objective, under its budget."""
+    table = _table(network, wishes)
+    verdict = lambda row: _sizes(network, row)  # noqa: E731
+    chosen = select(table, wishes.objective, wishes.budget, verdict)
+    return Selection(network, table, [row[i] for row, i in zip(table, chosen, strict=True)])
+
+
+def _pinned(network: Network, choice: tight.Choice, wishes: Wishes) -> Selection:
+    """Steps whose kernels are chosen already."""
+    steps = _fused(network, choice)
+    table = _table(steps, wishes)
+    picked = [
+        next(one for one in row if one.kernel is kernel)
+        for row, kernel in zip(table, choice.kernels, strict=True)
+    ]
+    return Selection(steps, table, picked)
+
+
+def _keeps(chosen: Selection, budget: Budget) -> bool:
+    """Whether a choice is within all limits."""
+    sizes = _sizes(chosen.network, chosen.picked)
+    cycles = sum(one.total for one in chosen.picked)
+    taken = ((sizes.sram, budget.sram), (sizes.flash, budget.flash), (cycles, budget.cycles))
+    return all(limit is None or amount <= limit for amount, limit in taken)
+
+
+def _table(network: Network, wishes: Wishes) -> list[list[Candidate]]:
+    """The variants that serve each step, or the one that a recipe wants."""
+    return [
+        [
+            candidate(kernel, layer, arrange.live(network, index, kernel), wishes.flash)
+            for kernel in serving(layer, wishes.overrides.get(network.names[index]))
+        ]
+        for index, layer in enumerate(network.layers)
+    ]
 
 
 def _sizes(network: Network, picked: list[Candidate]) -> Placed:
@@ -204,19 +287,10 @@ def _sizes(network: Network, picked: list[Candidate]) -> Placed:
     return Placed(space.size, flash + CALLS, tuple(s.end if s else 0 for s in space.scratch))
 
 
-def _candidates(
-    network: Network, index: int, wanted: str | None, flash: FlashTiming | None
-) -> list[Candidate]:
-    """The variants that serve a layer, or the one that a recipe wants."""
-    layer = network.layers[index]
-    return [
-        candidate(kernel, layer, arrange.live(network, index, kernel), flash)
-        for kernel in serving(layer, wanted)
-    ]
-
-
 def serving(layer: Layer, wanted: str | None = None) -> list[Kernel]:
     """The variants that can run a layer, or the one that a recipe wants."""
+    if isinstance(layer.node.op, Chain):
+        return [fused.KERNEL]
     variants = KERNELS[layer.node.op.kind]
     able = [kernel for kernel in variants if kernel.serves(layer)]
     found = [kernel for kernel in able if wanted in (None, kernel.name)]
@@ -257,44 +331,30 @@ Row = tuple[str, Layer, Candidate, Order, Slot | None]
 
 
 def _steps(
-    prefix: str, rows: list[Row], slots: Mapping[str, Slot], roots: Mapping[str, str]
+    graph: Graph, rows: Sequence[Row], slots: Mapping[str, Slot], roots: Mapping[str, str]
 ) -> tuple[tuple[Step, ...], tuple[Function, ...]]:
-    functions: dict[tuple[object, ...], Function] = {}
-    indices: dict[tuple[object, ...], int] = {}
+    functions = Functions(graph.name)
     steps = []
-    for index, (own_name, layer, chosen, order, scratch) in enumerate(rows):
+    for index, (name, layer, chosen, order, scratch) in enumerate(rows):
         kernel, instance = chosen.kernel, chosen.instance
-        inputs = tuple(slots[roots[tensor.name]] for tensor in layer.activations)
-        key = (function_key(kernel, instance), order, len(inputs))
-        if key not in functions:
-            taken = {function.name for function in functions.values()}
-            way = "_down" if order == "descending" else ""
-            name = _unique(f"{prefix}_{layer.node.op.kind}_{instance.label}{way}", taken)
-            indices[key] = len(functions)
-            has_scratch = scratch is not None
-            functions[key] = Function(name, kernel, order, instance, len(inputs), has_scratch)
+        if isinstance(layer.node.op, Chain):
+            called = functions.of_chain(layer.node.op)
+        else:
+            called = (functions.add(layer, kernel, instance, order),)
         steps.append(
             Step(
                 index=index,
-                name=own_name,
+                name=name,
                 layer=layer,
                 kernel=kernel,
                 instance=instance,
                 order=order,
-                inputs=inputs,
+                inputs=tuple(slots[roots[tensor.name]] for tensor in layer.activations),
                 output=slots[layer.output.name],
                 scratch=scratch,
-                function=indices[key],
+                rings=slots.get(arrange.ring_name(graph, layer)),
+                functions=called,
                 predicted=chosen,
             )
         )
-    return tuple(steps), tuple(functions.values())
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    if name not in taken:
-        return name
-    number = 2
-    while f"{name}_{number}" in taken:
-        number += 1
-    return f"{name}_{number}"
+    return tuple(steps), functions.found

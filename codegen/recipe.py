@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from codegen.plan import Plan
+from codegen.plan import Plan, Step
 from codegen.quant.calibrate import METHODS, Method
 from targets.errors import UsageError
 
-KEYS = ("calibration", "layers")
+KEYS = ("calibration", "chains", "layers")
 LAYER_KEYS = ("kernel", "weights")
 
 
@@ -25,10 +25,12 @@ class Recipe:
     Attributes:
         calibration: how values become ranges.
         kernels: kernel variant by layer name.
+        chains: names of the layers of every chain; None = the compiler decides.
     """
 
     calibration: Method | None = None
     kernels: Mapping[str, str] = field(default_factory=dict)
+    chains: tuple[tuple[str, ...], ...] | None = None
 
 
 def load(path: Path) -> Recipe:
@@ -61,7 +63,20 @@ def load(path: Path) -> Recipe:
             )
         if "kernel" in choice:
             kernels[name] = str(choice["kernel"])
-    return Recipe(cast("Method | None", method), kernels)
+    return Recipe(cast("Method | None", method), kernels, _chains(path, found.get("chains")))
+
+
+def _chains(path: Path, found: object) -> tuple[tuple[str, ...], ...] | None:
+    if found is None:
+        return None
+    chains: list[Any] = found if isinstance(found, list) else [found]
+    for chain in chains:
+        if not isinstance(chain, list) or not all(isinstance(name, str) for name in chain):
+            raise UsageError(
+                f"recipe {path}: chains must be lists of layers' names",
+                hint='chains = [["a", "b"]]',
+            )
+    return tuple(tuple(chain) for chain in chains)
 
 
 def dump(plan: Plan, method: Method | None) -> str:
@@ -69,12 +84,33 @@ def dump(plan: Plan, method: Method | None) -> str:
     lines = ["# Choices of this build. Edit and pass with --recipe to make them yours."]
     if method:
         lines.append(f'calibration = "{method}"')
+    chains = [step.chain for step in plan.steps if step.chain is not None]
+    if chains:
+        lines += [
+            "# Layers that run pixel by pixel, with rings of pixels between them.",
+            "chains = [",
+        ]
+        for chain in chains:
+            lines.append(f"    [{', '.join(_key(stage.link.name) for stage in chain.stages)}],")
+        lines.append("]")
     for step in plan.steps:
-        lines += ["", f"[layers.{_key(step.name)}]"]
-        if step.weight_bytes:
-            lines.append('weights = "int8"')
-        lines.append(f'kernel = "{step.kernel.name}"')
+        for name, kernel, weights in _kernels(step):
+            lines += ["", f"[layers.{_key(name)}]"]
+            if weights:
+                lines.append('weights = "int8"')
+            lines.append(f'kernel = "{kernel}"')
     return "\n".join(lines) + "\n"
+
+
+def _kernels(step: Step) -> Iterator[tuple[str, str, bool]]:
+    """Name, kernel, and whether there are weights, of every layer whose kernel can be chosen."""
+    if step.chain is None:
+        yield step.name, step.kernel.name, step.weight_bytes > 0
+        return
+    for stage in step.chain.stages:
+        if not stage.link.pixel.collects:
+            constants = (c for i in stage.instances for c in i.constants)
+            yield stage.link.name, stage.kernels[0].name, any(c.weight_bytes for c in constants)
 
 
 def _key(name: str) -> str:

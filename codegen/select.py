@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
 
-from codegen.code_size import CALL, CALLS, code_bytes
+from codegen.code_size import CALL, CALLS, CHAIN_STAGE, code_bytes
+from codegen.fused import Chain
 from codegen.kernel import Instance, Kernel, Layer
 from codegen.knapsack import Item, Limits, cheapest, totals
 from targets.errors import DoesNotFit
@@ -152,10 +153,22 @@ def candidate(
         cycles=kernel.cycles(layer),
         waits=waits(constants, kernel.passes(layer), flash),
         constants=constants,
-        code=code_bytes(kernel, instance, layer.core),
+        code=_code(kernel, instance, layer),
         scratch=scratch,
         live=live + scratch,
     )
+
+
+def _code(kernel: Kernel, instance: Instance, layer: Layer) -> int:
+    op = layer.node.op
+    if not isinstance(op, Chain):
+        return code_bytes(kernel, instance, layer.core)
+    parts = {
+        function_key(part, of): code_bytes(part, of, layer.core)
+        for stage in op.stages
+        for part, of in zip(stage.kernels, stage.instances, strict=True)
+    }
+    return sum(parts.values()) + CHAIN_STAGE * len(op.stages)
 
 
 def waits(constants: int, passes: float, flash: FlashTiming | None) -> float:

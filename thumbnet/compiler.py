@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     target = load_target(options.target)
     choices = recipe.load(options.recipe) if options.recipe else recipe.Recipe()
     prepared = prepare(model, options, choices, progress)
-    planned = check_plan.check(_planned(prepared.quantized, target, choices.kernels, options))
+    planned = check_plan.check(_planned(prepared.quantized, target, choices, options))
     sha256 = importer.digest(model)
     written = emit.emit(planned, target, sha256)
     sources = {name: text.encode() for name, text in written.files.items()}
@@ -199,21 +199,32 @@ def _adopt_input_grid(graph: Graph, found: data.DataSet | None) -> Graph:
 
 
 def _planned(
-    graph: Graph, target: Target, kernels: Mapping[str, str], options: CompileOptions
+    graph: Graph, target: Target, choices: recipe.Recipe, options: CompileOptions
 ) -> plan.Plan:
     """The plan within all budgets; where there is none, the error names what takes the SRAM."""
     budget = _budget(target, options.budget)
     try:
-        return plan.make(graph, target.core, options.optimize, kernels, budget, target.flash_timing)
+        return plan.make(
+            graph,
+            target.core,
+            options.optimize,
+            choices.kernels,
+            choices.chains,
+            budget,
+            target.flash_timing,
+        )
     except DoesNotFit as error:
-        smallest = plan.make(graph, target.core, "sram", kernels)
-        peak = advice.peak(smallest)
-        if peak is None or budget.sram is None or smallest.size <= budget.sram:
+        smallest = plan.make(graph, target.core, "sram", choices.kernels, choices.chains)
+        limit, peak = budget.sram, advice.peak(smallest)
+        if peak is None or limit is None or smallest.size <= limit:
             raise
-        where = f"; the largest step is {peak.layer} ({peak.bytes:,} B)"
-        tried = "; ".join(advice.in_words(a) for a in peak.advice[:2])
-        hint = error.hint + (f"; not enough alone: {tried}" if tried else "")
-        raise DoesNotFit(error.message + where, hint=hint) from error
+        raise DoesNotFit(
+            f"SRAM: needs {smallest.size:,}, {budget.limits['sram']} allows {limit:,}: "
+            f"{smallest.size - limit:,} too many; the largest step is {peak.layer} ({peak.bytes:,} B)",
+            hint="; or ".join(
+                [error.hint, *(f"not enough alone: {advice.in_words(a)}" for a in peak.advice[:2])]
+            ),
+        ) from error
 
 
 def _budget(target: Target, wanted: Budget) -> Budget:
@@ -302,12 +313,16 @@ def _port(planned: plan.Plan, port: Any) -> dict[str, Any]:
 
 
 def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
+    members = _members(planned, step)
     return {
         "name": step.name,
         "op": step.layer.node.op.kind,
         "kernel": step.kernel.name,
-        "function": planned.functions[step.function].name,
-        "macs": node_macs(planned.graph, step.layer.node),
+        "function": f"step{step.index}_run" if members else planned.functions[step.function].name,
+        "macs": sum(member["macs"] for member in members)
+        or node_macs(planned.graph, step.layer.node),
+        "members": members,
+        "rings": step.rings.size if step.rings else 0,
         "weights_bits": 8 if step.weight_bytes else None,
         "arena_bytes": step.arena_bytes,
         "scratch": step.scratch.size if step.scratch else 0,
@@ -319,3 +334,24 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         "output_shape": list(step.layer.output.shape),
         "nodes": list(step.layer.node.sources),
     }
+
+
+def _members(planned: plan.Plan, step: plan.Step) -> list[dict[str, Any]]:
+    """The layers of a chain; none for a single layer."""
+    if step.chain is None:
+        return []
+    return [
+        {
+            "name": stage.link.name,
+            "op": stage.link.pixel.layer.node.op.kind,
+            "kernel": stage.kernels[0].name,
+            "macs": node_macs(planned.graph, stage.link.pixel.layer.node),
+            "weight_bytes": sum(c.weight_bytes for i in stage.instances for c in i.constants),
+            "output": stage.link.output,
+            "output_shape": list(stage.link.pixel.layer.output.shape),
+            "ring_pixels": stage.ring,
+            "ring_bytes": stage.ring * stage.link.pixel.layer.output.shape[-1],
+            "nodes": list(stage.link.pixel.layer.node.sources),
+        }
+        for stage in step.chain.stages
+    ]

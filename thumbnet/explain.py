@@ -85,7 +85,7 @@ def _difference(one: Candidate, chosen: Candidate) -> str:
 
 
 def _refused(step: Step, served: set[str]) -> Iterator[dict[str, Any]]:
-    for kernel in KERNELS[step.layer.node.op.kind]:
+    for kernel in KERNELS.get(step.layer.node.op.kind, ()):  # none: a chain
         if kernel.name in served:
             continue
         reason = "another kernel is named by the recipe"

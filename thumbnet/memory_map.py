@@ -35,7 +35,7 @@ def entries(planned: Plan) -> list[dict[str, Any]]:
 def accesses(planned: Plan, step: Step) -> dict[str, list[int]]:
     """What a step reads and writes, as indices into the memory map; its output comes first."""
     numbers = {place.slot: i for i, place in enumerate(occupancy.places(planned))}
-    written = [step.output] if step.scratch is None else [step.output, step.scratch]
+    written = [slot for slot in (step.output, step.rings, step.scratch) if slot is not None]
     return {
         "reads": sorted({numbers[slot] for slot in step.inputs}),
         "writes": [numbers[slot] for slot in written],

@@ -7,7 +7,6 @@ from typing import Any
 
 from codegen import plan
 from codegen.ir import Graph
-from codegen.ops import KERNELS
 from codegen.select import Objective
 from targets.target import Target
 from thumbnet import inspection, project
@@ -86,7 +85,7 @@ def _layer(
 def _candidates(step: plan.Step) -> list[dict[str, Any]]:
     """The kernels that can run a layer, cheapest first, as the planner saw them."""
     layer = step.layer
-    able = [kernel for kernel in KERNELS[layer.node.op.kind] if kernel.serves(layer)]
+    able = plan.serving(layer)
     rows = [
         {
             "kernel": kernel.name,

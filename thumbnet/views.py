@@ -17,7 +17,12 @@ def layers(found: Found, bars: bool = True) -> Table:
     headings = ["layer", "kernel", "output", "MACs", "weights B", "arena B"]
     headings += ["instructions", "cycles", "share"] if counted else []
     headings += [""] if counted and bars else []
-    return Table(tuple(headings), [_layer(layer, rows, counted, bars) for layer in rows])
+    cells = []
+    for layer in rows:
+        cells.append(_layer(layer, rows, counted, bars))
+        blank = len(headings) - len(cells[-1][:6])
+        cells += [(*_member(member), *[None] * blank) for member in layer.get("members", ())]
+    return Table(tuple(headings), cells)
 
 
 def _layer(layer: Found, rows: Sequence[Found], counted: bool, bars: bool) -> tuple[Value, ...]:
@@ -35,6 +40,18 @@ def _layer(layer: Found, rows: Sequence[Found], counted: bool, bars: bool) -> tu
         cells += [layer["instructions"], layer["cycles"], Share(layer["cycles"] / total)]
         cells += [Bar(layer["cycles"] / most)] if bars else []
     return tuple(cells)
+
+
+def _member(member: Found) -> tuple[Value, ...]:
+    """A layer of a chain; its bytes of arena are those of its ring."""
+    return (
+        Code(f"  {member['name']}"),
+        member["kernel"].removesuffix(".portable"),
+        "x".join(map(str, member["output_shape"][1:])),
+        member["macs"] or None,
+        member["weight_bytes"] or None,
+        member["ring_bytes"] or None,
+    )
 
 
 def boards(found: Found) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import ClassVar
 
 import numpy as np
@@ -230,14 +230,19 @@ def _rows(layer: Layer) -> float:
     return layer.output.size / layer.inputs[1].shape[0]
 
 
-def _dsp_instance(layer: Layer) -> Instance:
+def _raw_refusal(layer: Layer) -> str:
+    ready = layer.inputs[1].shape[1] % 4 == 0
+    return _dsp_refusal(layer) if ready else "rows of no multiple of 4 bytes"
+
+
+def _dsp_instance(layer: Layer, raw: bool = False) -> Instance:
     x, w, b = layer.inputs
     channels, length = w.shape
     scaling = _scaling(layer)
     even = lane(scaling)
     assert even is not None
     words = packing.pack(w.values.astype(np.int64), folded_bias(x, w, b), scaling.multipliers)
-    params = packing.params(channels, length) | {
+    params = packing.params(channels, length, raw) | {
         "rows": layer.output.size // channels,
         "stream_bytes": 4 * len(words),
         "low": even.low,
@@ -247,15 +252,17 @@ def _dsp_instance(layer: Layer) -> Instance:
     }
     head = np.array([even.addend, even.shift])
     return Instance(
-        f"{length}_{channels}", params, (stream(np.concatenate([head, words]), w.size),)
+        f"{'raw_' if raw else ''}{length}_{channels}",
+        params,
+        (stream(np.concatenate([head, words]), w.size),),
     )
 
 
-def _dsp_cycles(layer: Layer) -> float:
+def _dsp_cycles(layer: Layer, raw: bool = False) -> float:
     channels, length = layer.inputs[1].shape
     q = _scaling(layer).q
     bounds = (q["low"] != INT8_MIN) + (q["high"] != INT8_MAX)
-    return packing.cycles(channels, length, layer.output.size // channels, bounds)
+    return packing.cycles(channels, length, layer.output.size // channels, bounds, raw)
 
 
 @lru_cache(maxsize=64)
@@ -285,6 +292,16 @@ KERNELS = (
         passes=_rows,
         footprints=_footprints(reads_first=True),
         scratch=lambda layer: 2 * packing.padded_length(layer.inputs[1].shape[1]),
+    ),
+    Kernel(
+        name="dense.raw",
+        template="ops/dense.dsp.c.j2",
+        assembly="ops/dense.dsp.S.j2",
+        serves=lambda layer: not _raw_refusal(layer),
+        refusal=_raw_refusal,
+        instance=partial(_dsp_instance, raw=True),
+        cycles=partial(_dsp_cycles, raw=True),
+        footprints=_footprints(reads_first=False),
     ),
     Kernel(
         name="dense.portable",

@@ -1,4 +1,4 @@
-"""The weight stream of dense.dsp: blocks of channels, two channels to a halfword.
+"""The weight stream of dense.dsp and dense.raw: blocks of channels, two channels to a halfword.
 
 half = 256 * w_odd + w_even. SMLAD on raw words sums 256 * odd + even; SXTB16 leaves w_even, and SMLAD on that
 sums the even channel alone, which is then subtracted.
@@ -96,11 +96,16 @@ def schedule(width: int) -> list[list[tuple[str, str, str]]]:
     return [triples[i : i + len(_WORDS)] for i in range(0, len(triples), len(_WORDS))]
 
 
-def unrolling(pairs: int) -> tuple[int, int, int]:
-    """Passes of a loop, pairs of inputs in a pass, pairs after the loop."""
+def unrolling(pairs: int, raw: bool = False) -> tuple[int, int, int]:
+    """Passes of a loop, pairs of inputs in a pass, pairs after the loop.
+
+    Args:
+        pairs: of inputs.
+        raw: whether a word of inputs makes two pairs, so that passes are even.
+    """
     if pairs <= _LONGEST_PASS:
         return 0, 0, pairs
-    size = min(_PASSES, key=lambda n: (pairs % n, -n))
+    size = min(_PASSES[:: 2 if raw else 1], key=lambda n: (pairs % n, -n))
     return pairs // size, size, pairs % size
 
 
@@ -116,10 +121,10 @@ def stores(width: int, channels: int) -> tuple[list[list[Store]], list[list[Stor
     ]
 
 
-def params(channels: int, length: int) -> dict[str, object]:
+def params(channels: int, length: int, raw: bool) -> dict[str, object]:
     """Everything in the templates that follows from the layer's size."""
     cut = blocks(channels)
-    passes, pass_pairs, rest_pairs = unrolling(padded_length(length) // 2)
+    passes, pass_pairs, rest_pairs = unrolling(padded_length(length) // 2, raw)
     even, odd = stores(cut.width, channels)
     order = input_order(length).tolist()
     whole = length // 4 * 4
@@ -128,6 +133,8 @@ def params(channels: int, length: int) -> dict[str, object]:
         "channels": channels,
         "length": length,
         "padded": padded_length(length),
+        "raw": raw,
+        "pair_bytes": 2 if raw else 4,
         "width": cut.width,
         "blocks": len(cut.starts),
         "groups": schedule(cut.width),
@@ -145,7 +152,7 @@ def params(channels: int, length: int) -> dict[str, object]:
     }
 
 
-def cycles(channels: int, length: int, rows: int, bounds: int) -> float:
+def cycles(channels: int, length: int, rows: int, bounds: int, raw: bool) -> float:
     """Predicted, counted from the template; m4-simple.
 
     Args:
@@ -153,13 +160,14 @@ def cycles(channels: int, length: int, rows: int, bounds: int) -> float:
         length: inputs of a row.
         rows: how many.
         bounds: limits of the results that saturation does not keep: 0 to 2.
+        raw: whether inputs are widened where they are used.
     """
     cut = blocks(channels)
     kept = min(cut.width, channels)
     pairs = padded_length(length) // 2
-    passes, _, _ = unrolling(pairs)
-    products = pairs * PAIR_CYCLES[cut.width] + (6 * passes - 2 if passes else 0)
+    passes, _, _ = unrolling(pairs, raw)
+    products = pairs * (PAIR_CYCLES[cut.width] + raw) + (6 * passes - 2 if passes else 0)
     limiting = bounds * (2 * -(-kept // 4) + 2 * kept)
     block = products + 1.5 * cut.width + 5 * kept + limiting + 21
-    widening = 25 * (length // 16) + 5 * (length % 16 // 4) + 2 * (length % 4)
+    widening = 0 if raw else 25 * (length // 16) + 5 * (length % 16 // 4) + 2 * (length % 4)
     return 60 + rows * (len(cut.starts) * block + widening) + 22 * (rows - 1)

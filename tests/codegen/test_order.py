@@ -13,7 +13,6 @@ from codegen import check_plan, order, plan, reference
 from codegen.ir import Graph, Node, Port, Tensor, per_tensor, verify_quantized
 from codegen.ops import OPS
 from codegen.order import Schedule, Task
-from codegen.select import Budget
 from targets.target import load
 
 GRID = per_tensor(0.05, -128)
@@ -81,9 +80,7 @@ def test_a_branchy_network_gains() -> None:
     assert [node.output for node in moved.nodes] != [node.output for node in graph.nodes]
     verify_quantized(moved)
     made = check_plan.check(plan.make(graph, core))
-    given = plan._make(
-        graph, core, "balanced", {}, Budget(), None
-    )  # what it would be in the given order
+    given = plan._make(graph, core, plan.Wishes())  # what it would be in the given order
     assert made.size < given.size
     assert made.arena == made.bound == 256 + 768 + 2 * 48
     assert plan.make(graph, core).graph.nodes == made.graph.nodes

@@ -41,7 +41,7 @@ def made(
     objective: Objective = "speed", budget: Budget | None = None, board: str = "generic-m4"
 ) -> plan.Plan:
     target = load(board)
-    found = plan.make(network(), target.core, objective, None, budget, target.flash_timing)
+    found = plan.make(network(), target.core, objective, None, None, budget, target.flash_timing)
     return check_plan.check(found)
 
 

@@ -14,7 +14,8 @@ from codegen.ops import OPS
 from targets.target import load
 
 FOLDER = Path(__file__).parent
-TARGETS = ("generic-m0plus", "generic-m4")
+CHAINED = "-chain"
+NAMES = ("generic-m0plus", "generic-m4", "generic-m4-chain")
 SHA256 = "0" * 64
 
 
@@ -66,11 +67,15 @@ def network() -> Graph:
     return verify_quantized(Graph("golden", n.tensors, tuple(n.nodes), (image,), (classes,)))
 
 
-def planned(target: str) -> plan.Plan:
-    """The network as it will run on a target."""
-    return check_plan.check(plan.make(network(), load(target).core, "speed"))
+def planned(name: str) -> plan.Plan:
+    """The network as it will run on a target; its image layers as a chain, if the name ends so."""
+    graph = network()
+    chained = [node.label for node in graph.nodes[:5]]
+    core = load(name.removesuffix(CHAINED)).core
+    chains = [chained] if name.endswith(CHAINED) else None
+    return check_plan.check(plan.make(graph, core, "speed", chains=chains))
 
 
-def files(target: str) -> Mapping[str, str]:
-    """The C project of the network for a target."""
-    return emit.emit(planned(target), load(target), SHA256).files
+def files(name: str) -> Mapping[str, str]:
+    """The C project of the network."""
+    return emit.emit(planned(name), load(name.removesuffix(CHAINED)), SHA256).files

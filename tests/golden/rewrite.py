@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.golden.network import FOLDER, TARGETS, files
+from tests.golden.network import FOLDER, NAMES, files
 
 
 def main() -> None:
-    for target in TARGETS:
+    for target in NAMES:
         folder = FOLDER / target
         folder.mkdir(exist_ok=True)
         for name, text in files(target).items():

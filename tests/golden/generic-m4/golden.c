@@ -16,7 +16,6 @@
  *        0      64           3..4  "sum"
  *       52      16           4..5  "pool"
  *        0       3           5..6  "head"
- *        4      32           5..5  "scratch5"
  *        0       3           6..6  "classes"
  */
 
@@ -48,7 +47,7 @@ static const int32_t step2_weights[13] = {
 /* Step 4: max_pool.portable 4x4x4 -> 2x2x4
  * from "/pool/max_pool" */
 
-/* Step 5: dense.dsp 16 -> 3
+/* Step 5: dense.raw 16 -> 3
  * from "/head/dense" */
 static const int32_t step5_stream[27] = {
     672, 6, -71948, 5523700, -24328, -24328, 1864707786, -1048571, -936099933, -3539019, 1676182230, -131064, 281573018, 65565, 243891682, 2883524,
@@ -129,7 +128,7 @@ golden_status_t golden_run_step(golden_ctx_t *ctx, unsigned step)
         golden_max_pool_4x4x4_4_k2x2_s2x2_down(arena + 0, arena + 52);
         break;
     case 5u:
-        golden_dense_16_3(arena + 52, step5_stream, arena + 4, arena + 0);
+        golden_dense_raw_16_3(arena + 52, step5_stream, arena + 0);
         break;
     case 6u:
         golden_softmax_3(arena + 0, step6_table, arena + 0);

@@ -1012,57 +1012,32 @@ golden_add_4x4x4:
     pop {r4-r11, pc}
     .size golden_add_4x4x4, . - golden_add_4x4x4
 
-    .section .text.golden_dense_16_3, "ax", %progbits
+    .section .text.golden_dense_raw_16_3, "ax", %progbits
     .balign 4
-    .global golden_dense_16_3
-    .type golden_dense_16_3, %function
+    .global golden_dense_raw_16_3
+    .type golden_dense_raw_16_3, %function
     .thumb_func
-golden_dense_16_3:
-    @ r0 x, r1 stream, r2 scratch, r3 y. Stack: end of the loop's inputs, blocks left, y, scratch, x, rows
-    @ left, addend, shift.
+golden_dense_raw_16_3:
+    @ r0 x, r1 stream, r2 y. Stack: end of the loop's inputs, blocks left, y, inputs, x,
+    @ rows left, addend, shift.
     push    {r4-r11, lr}
     sub     sp, sp, #36
     ldr     r4, [r1], #4
     ldr     r5, [r1], #4
     str     r4, [sp, #24]
     str     r5, [sp, #28]
-    str     r3, [sp, #8]
-    str     r2, [sp, #12]
-    @ Widen the row into scratch: bytes 0 and 2 of a word, then 1 and 3.
-    movw r3, #1
-    .balign 4
-.Lgolden_dense_16_3_widen:
-    ldr     r4, [r0], #4
-    ldr     r5, [r0], #4
-    ldr     r6, [r0], #4
-    ldr     r7, [r0], #4
-    sxtb16  r8, r4
-    sxtb16  r9, r4, ror #8
-    str     r8, [r2], #4
-    str     r9, [r2], #4
-    sxtb16  r8, r5
-    sxtb16  r9, r5, ror #8
-    str     r8, [r2], #4
-    str     r9, [r2], #4
-    sxtb16  r8, r6
-    sxtb16  r9, r6, ror #8
-    str     r8, [r2], #4
-    str     r9, [r2], #4
-    sxtb16  r8, r7
-    sxtb16  r9, r7, ror #8
-    str     r8, [r2], #4
-    str     r9, [r2], #4
-    subs    r3, r3, #1
-    bne     .Lgolden_dense_16_3_widen
+    str     r2, [sp, #8]
+    str     r0, [sp, #12]
     movw r3, #1
     str     r3, [sp, #4]
     .balign 4
-.Lgolden_dense_16_3_block:
+.Lgolden_dense_raw_16_3_block:
     ldr.w   r0, [sp, #12]
     ldm.w   r1!, {r4, r5, r6, r7}
-    ldr     r12, [r0], #4
+    ldr     r12, [r0]
     ldr     r2, [r1], #4
     ldr     r3, [r1], #4
+    sxtb16  r12, r12
     smlad   r5, r2, r12, r5
     sxtb16  r2, r2
     smlad   r4, r2, r12, r4
@@ -1072,6 +1047,17 @@ golden_dense_16_3:
     ldr     r12, [r0], #4
     ldr     r2, [r1], #4
     ldr     r3, [r1], #4
+    sxtb16  r12, r12, ror #8
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0]
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    sxtb16  r12, r12
     smlad   r5, r2, r12, r5
     sxtb16  r2, r2
     smlad   r4, r2, r12, r4
@@ -1081,6 +1067,17 @@ golden_dense_16_3:
     ldr     r12, [r0], #4
     ldr     r2, [r1], #4
     ldr     r3, [r1], #4
+    sxtb16  r12, r12, ror #8
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0]
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    sxtb16  r12, r12
     smlad   r5, r2, r12, r5
     sxtb16  r2, r2
     smlad   r4, r2, r12, r4
@@ -1090,6 +1087,17 @@ golden_dense_16_3:
     ldr     r12, [r0], #4
     ldr     r2, [r1], #4
     ldr     r3, [r1], #4
+    sxtb16  r12, r12, ror #8
+    smlad   r5, r2, r12, r5
+    sxtb16  r2, r2
+    smlad   r4, r2, r12, r4
+    smlad   r7, r3, r12, r7
+    sxtb16  r3, r3
+    smlad   r6, r3, r12, r6
+    ldr     r12, [r0]
+    ldr     r2, [r1], #4
+    ldr     r3, [r1], #4
+    sxtb16  r12, r12
     smlad   r5, r2, r12, r5
     sxtb16  r2, r2
     smlad   r4, r2, r12, r4
@@ -1099,33 +1107,7 @@ golden_dense_16_3:
     ldr     r12, [r0], #4
     ldr     r2, [r1], #4
     ldr     r3, [r1], #4
-    smlad   r5, r2, r12, r5
-    sxtb16  r2, r2
-    smlad   r4, r2, r12, r4
-    smlad   r7, r3, r12, r7
-    sxtb16  r3, r3
-    smlad   r6, r3, r12, r6
-    ldr     r12, [r0], #4
-    ldr     r2, [r1], #4
-    ldr     r3, [r1], #4
-    smlad   r5, r2, r12, r5
-    sxtb16  r2, r2
-    smlad   r4, r2, r12, r4
-    smlad   r7, r3, r12, r7
-    sxtb16  r3, r3
-    smlad   r6, r3, r12, r6
-    ldr     r12, [r0], #4
-    ldr     r2, [r1], #4
-    ldr     r3, [r1], #4
-    smlad   r5, r2, r12, r5
-    sxtb16  r2, r2
-    smlad   r4, r2, r12, r4
-    smlad   r7, r3, r12, r7
-    sxtb16  r3, r3
-    smlad   r6, r3, r12, r6
-    ldr     r12, [r0], #4
-    ldr     r2, [r1], #4
-    ldr     r3, [r1], #4
+    sxtb16  r12, r12, ror #8
     smlad   r5, r2, r12, r5
     sxtb16  r2, r2
     smlad   r4, r2, r12, r4
@@ -1160,7 +1142,7 @@ golden_dense_16_3:
     ldr.w   r3, [sp, #4]
     subs    r3, r3, #1
     str     r3, [sp, #4]
-    bne.w   .Lgolden_dense_16_3_block
+    bne.w   .Lgolden_dense_raw_16_3_block
     add     sp, sp, #36
     pop     {r4-r11, pc}
-    .size golden_dense_16_3, . - golden_dense_16_3
+    .size golden_dense_raw_16_3, . - golden_dense_raw_16_3

@@ -178,15 +178,11 @@ void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y)
     }
 }
 
-void golden_dense_16_3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y)
+void golden_dense_raw_16_3(const int8_t *x, const int32_t *stream, int8_t *y)
 {
     for (int32_t row = 0; row < 1; ++row) {
         const int32_t *word = stream + 2;
 
-        /* The results may overwrite the row. */
-        for (int32_t k = 0; k < 16; ++k) {
-            scratch[k] = x[k];
-        }
         for (int32_t block = 0; block < 1; ++block) {
             const int32_t *sums = word;
             const int32_t *weights = sums + 4;
@@ -205,7 +201,7 @@ void golden_dense_16_3(const int8_t *x, const int32_t *stream, int8_t *scratch, 
                     const int32_t half = (int16_t)(k % 4 < 2 ? both : both >> 16);
                     const int32_t low = (int8_t)half;
 
-                    sum += (uint32_t)((channel == even ? low : half - low) * scratch[k]);
+                    sum += (uint32_t)((channel == even ? low : half - low) * x[k]);
                 }
                 if (channel == even) {
                     y[*start + channel] = saturate((high_word((int32_t)sum, multipliers[at]) + stream[0]) >> stream[1], -128, 127);
