@@ -21,7 +21,7 @@ from codegen.tuned.lanes import folded_bias, lane
 
 PIXELS = 2
 ODD_LANE = 8  # odd channels hold 2**8 times their sum
-FLAT_PAIRS = 20  # up to here the inner loop is unrolled
+FLAT_PAIRS = 32  # up to here the inner loop is unrolled
 PASSES = range(18, 7, -1)  # pairs per pass otherwise, best first
 FLAT_WORDS = 16  # words of a run that are widened without a loop
 LONGEST_WINDOW = 1 << 13
@@ -231,11 +231,12 @@ def _four(value: int) -> int:
 
 
 def loop(pairs: int) -> tuple[int, int, int]:
-    """Passes of the inner loop, pairs per pass, and pairs after it."""
+    """Passes of the inner loop, pairs per pass, and pairs after it; the first pair stands before it."""
+    looped = pairs - 1
     if pairs <= FLAT_PAIRS:
-        return 0, 0, pairs
-    unrolled = min(PASSES, key=lambda count: (pairs % count, -count))
-    return pairs // unrolled, unrolled, pairs % unrolled
+        return 0, 0, looped
+    unrolled = min(PASSES, key=lambda count: (looped % count, -count))
+    return looped // unrolled, unrolled, looped % unrolled
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +306,7 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
     blocks = -(-channels // raw8.BLOCK)
     passes, _, _ = loop(shape.pairs)
     limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
-    per_block = 54 + limiting + 15 * shape.pairs + 6 * passes
+    per_block = 49 + limiting + 15 * shape.pairs + 6 * passes
     widening = (0 if shape.flat else 17) + sum(run.cycles for run in _widened(shape))
     rows = 0.0
     if shape.lined:

@@ -21,7 +21,7 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     str r2, [sp, #8]
     addw r4, r2, #84
     str r4, [sp, #0]
-    addw r5, r4, #0
+    addw r5, r4, #8
     str r5, [sp, #20]
     str r3, [sp, #12]
     str r0, [sp, #28]
@@ -52,211 +52,207 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     ldr.w r1, [sp, #4]
     .balign 4
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_block:
+    ldr.w r0, [sp, #0]
     ldr r4, [r1], #4
     ldr r5, [r1], #4
     ldr r6, [r1], #4
     ldr r7, [r1], #4
-    ldr.w r0, [sp, #0]
-    mov.w r8, r4
-    mov.w r9, r5
-    mov.w r10, r6
-    mov.w r11, r7
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
+    smlad r9, r2, lr, r5
     smlad r5, r2, r12, r5
-    smlad r9, r2, lr, r9
+    smlad r11, r3, lr, r7
     smlad r7, r3, r12, r7
-    smlad r11, r3, lr, r11
     sxtb16 r2, r2
+    smlad r8, r2, lr, r4
     smlad r4, r2, r12, r4
-    smlad r8, r2, lr, r8
     sxtb16 r3, r3
+    smlad r10, r3, lr, r6
     smlad r6, r3, r12, r6
-    smlad r10, r3, lr, r10
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     sub.w r5, r5, r4
     sub.w r7, r7, r6
     sub.w r9, r9, r8
@@ -829,7 +825,7 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     str r2, [sp, #8]
     addw r4, r2, #0
     str r4, [sp, #0]
-    addw r5, r4, #0
+    addw r5, r4, #8
     str r5, [sp, #20]
     str r3, [sp, #12]
     str r0, [sp, #28]
@@ -861,43 +857,39 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     ldr.w r1, [sp, #4]
     .balign 4
 .Lgolden_conv2d_gemm_4x4x4_4_k1x1_block:
+    ldr.w r0, [sp, #0]
     ldr r4, [r1], #4
     ldr r5, [r1], #4
     ldr r6, [r1], #4
     ldr r7, [r1], #4
-    ldr.w r0, [sp, #0]
-    mov.w r8, r4
-    mov.w r9, r5
-    mov.w r10, r6
-    mov.w r11, r7
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
+    smlad r9, r2, lr, r5
     smlad r5, r2, r12, r5
-    smlad r9, r2, lr, r9
+    smlad r11, r3, lr, r7
     smlad r7, r3, r12, r7
-    smlad r11, r3, lr, r11
     sxtb16 r2, r2
+    smlad r8, r2, lr, r4
     smlad r4, r2, r12, r4
-    smlad r8, r2, lr, r8
     sxtb16 r3, r3
+    smlad r10, r3, lr, r6
     smlad r6, r3, r12, r6
-    smlad r10, r3, lr, r10
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     sub.w r5, r5, r4
     sub.w r7, r7, r6
     sub.w r9, r9, r8
