@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -62,6 +62,9 @@ class Core:
     dsp: bool  # SMLAD and its kin
     fpu: bool
     unaligned: bool  # single loads and stores at any address
+    flash_wait: float = (
+        0.0  # cycles per byte of flash read as data, on a board that keeps few of them
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +167,20 @@ def _target(path: Path) -> Target:
     regions = tuple(_region(path, f"regions[{i}].", region) for i, region in listed)
     _check_memory(path, regions)
     known_family, console = _peripherals(path, table)
-    flash, checked = table.get("flash_timing"), table.get("validated")
+    checked = table.get("validated")
+    flash = table.get("flash_timing")
+    timed = None if flash is None else timing.flash_timing(path, flash)
+    wait = 0.0 if timed is None else timed.wait_per_byte
     return Target(
         name=path.stem,
         description=str(table["description"]),
-        core=cores()[core],
+        core=replace(cores()[core], flash_wait=wait),
         clock_hz=clock_hz,
         regions=regions,
         family=known_family,
         console=console,
         qemu=str(table.get("qemu", "")),
-        flash_timing=None if flash is None else timing.flash_timing(path, flash),
+        flash_timing=timed,
         validated=None if checked is None else timing.validation(path, checked),
     )
 

@@ -22,6 +22,7 @@ _FLASH_KEYS: Mapping[str, type] = {
 }
 _FLASH_OPTIONAL: Mapping[str, type] = {"clock_limits_hz": list}
 _VALIDATED_KEYS: Mapping[str, type] = {"error": float, "against": str}
+KEPT = 4096  # bytes of data cache that spare most reads of weights
 MAX_LINE = 64 * 8  # sectors of a line are bits of a word
 
 
@@ -50,6 +51,13 @@ class FlashTiming:
     random_fetch: float
     sequential_fetch: float
     data_read: float
+
+    @property
+    def wait_per_byte(self) -> float:
+        """Cycles per byte that is read as data; 0 where a cache holds the weights of a few channels."""
+        if self.data_lines * self.line >= KEPT:
+            return 0.0
+        return self.data_read * self.wait_states / self.sector
 
     def at(self, clock_hz: int, wait_states: int | None = None) -> FlashTiming:
         """The same flash at another clock; wait states as the limits say, unless given."""

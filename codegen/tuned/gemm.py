@@ -213,6 +213,7 @@ def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "runs": _widened(shape),
         "copied": _moves(max(0, min(shape.x[2], shape.columns - slides.pads[1])) * depth),
         "zero_point": zero_point,
+        "together": PIXELS,
         "border": _four(zero_point),
         "shift": scaling.q["shift"],
     }
@@ -304,14 +305,36 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
     """
     pixels, channels = shape.y[1] * shape.y[2], shape.y[3]
     blocks = -(-channels // raw8.BLOCK)
-    passes, _, _ = loop(shape.pairs)
-    limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
-    per_block = 49 + limiting + 15 * shape.pairs + 6 * passes
-    widening = (0 if shape.flat else 17) + sum(run.cycles for run in _widened(shape))
+    widening = (0 if shape.flat else 17) + widening_cycles(shape)
     rows = 0.0
     if shape.lined:
         line = 14 + 0.85 * shape.x[2] * shape.x[3]
         rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
     pairs = -(-pixels // PIXELS)
     blank = 6 * shape.pairs if pixels == 1 else 0
-    return pairs * (blocks * per_block + 9) + pixels * widening + rows + blank + 60
+    return (
+        pairs * (blocks * block_cycles(shape, limits) + 9) + pixels * widening + rows + blank + 60
+    )
+
+
+def price(shape: Geometry, limits: tuple[int, int], flash_wait: float) -> float:
+    """Predicted cycles with what reading the stream waits for; flash_wait: cycles per byte."""
+    return cycles(shape, limits) + flash_wait * flash_bytes(shape)
+
+
+def block_cycles(shape: Geometry, limits: tuple[int, int]) -> int:
+    """Predicted cycles of four channels of two pixels."""
+    passes, _, _ = loop(shape.pairs)
+    limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
+    return 49 + limiting + 15 * shape.pairs + 6 * passes
+
+
+def widening_cycles(shape: Geometry) -> int:
+    """Predicted cycles of widening a window."""
+    return sum(run.cycles for run in _widened(shape))
+
+
+def flash_bytes(shape: Geometry) -> int:
+    """Bytes of the stream that one inference reads: all for every two pixels."""
+    blocks = -(-shape.y[3] // raw8.BLOCK)
+    return -(-shape.y[1] * shape.y[2] // PIXELS) * blocks * 4 * (8 + 2 * shape.pairs)

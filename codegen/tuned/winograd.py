@@ -293,5 +293,13 @@ def code_bytes(shape: Geometry, limits: tuple[int, int]) -> int:
 
 def flash(shape: Geometry, limits: tuple[int, int]) -> int:
     """Predicted bytes in flash: the stream and the instructions."""
-    block = 4 * (2 * BLOCK + 32 * shape.x[3])
-    return 4 * HEADER + shape.y[3] // BLOCK * block + code_bytes(shape, limits)
+    return 4 * HEADER + _stream_bytes(shape) + code_bytes(shape, limits)
+
+
+def flash_bytes(shape: Geometry) -> int:
+    """Bytes of the stream that one inference reads: all for every two tiles."""
+    return len(shape.first_rows()) * len(shape.first_columns()) * _stream_bytes(shape)
+
+
+def _stream_bytes(shape: Geometry) -> int:
+    return shape.y[3] * (2 * BLOCK + 32 * shape.x[3])

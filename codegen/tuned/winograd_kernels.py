@@ -35,7 +35,12 @@ def variants(
         cycles: Callable[[Geometry, Limits], float],
         scratch: Callable[[Geometry], int],
         flash: Callable[[Geometry, Limits], int],
+        read: Callable[[Geometry], int],
     ) -> Kernel:
+        def price(layer: Layer) -> float:
+            shape = Geometry(*sliding(layer))
+            return cycles(shape, limits(layer)) + layer.core.flash_wait * read(shape)
+
         return Kernel(
             name=name,
             template=f"ops/{name}.c.j2",
@@ -44,7 +49,7 @@ def variants(
                 able(layer) and winograd.serves(layer, scaling(layer), Geometry(*sliding(layer)))
             ),
             instance=lambda layer: instance(layer, scaling(layer), Geometry(*sliding(layer))),
-            cycles=lambda layer: cycles(Geometry(*sliding(layer)), limits(layer)),
+            cycles=price,
             footprints=lambda layer: (winograd.footprint(Geometry(*sliding(layer))),),
             scratch=lambda layer: scratch(Geometry(*sliding(layer))),
             flash=lambda layer: flash(Geometry(*sliding(layer)), limits(layer)),
@@ -52,6 +57,20 @@ def variants(
 
     large, small = winograd, winograd_small
     return (
-        kernel("conv2d.winograd", large.instance, large.cycles, large.scratch, large.flash),
-        kernel("conv2d.winograd_small", small.instance, small.cycles, small.scratch, small.flash),
+        kernel(
+            "conv2d.winograd",
+            large.instance,
+            large.cycles,
+            large.scratch,
+            large.flash,
+            large.flash_bytes,
+        ),
+        kernel(
+            "conv2d.winograd_small",
+            small.instance,
+            small.cycles,
+            small.scratch,
+            small.flash,
+            small.flash_bytes,
+        ),
     )

@@ -106,3 +106,8 @@ def flash(shape: Geometry, limits: tuple[int, int]) -> int:
     """Predicted bytes in flash: the stream and the instructions."""
     stream = 4 * HEADER + shape.y[3] // BLOCK * 4 * _block_words(shape)
     return stream + 895 + winograd.code_bytes(shape, limits)
+
+
+def flash_bytes(shape: Geometry) -> int:
+    """Bytes of the stream that one inference reads: all for every row of tiles."""
+    return len(shape.first_rows()) * shape.y[3] * _block_words(shape)

@@ -553,10 +553,10 @@ golden_conv2d_depthwise_strips_s1:
     str     r11, [r4], #16
     add.w   r6, r6, r5
     @ Rows outside the image are zero points.
-    ldr     r6, [sp, #32]
     ldr     r0, [sp, #44]
     cmp     r0, #0
     beq     .Lgolden_conv2d_depthwise_strips_s1_inside
+    ldr     r6, [sp, #32]
     ldr     r7, [sp, #36]
     ldr     r8, [r7, #16]
     ldr     r7, [r7, #4]
