@@ -23,8 +23,9 @@ check: $(VENV)/.dev ## lint, format and type checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev ## measure the reference models; writes benchmarks/results/
+bench: $(VENV)/.dev ## measure the reference models and single kernels; writes benchmarks/results/
 	$(BIN)/python -m benchmarks.models
+	$(BIN)/python -m benchmarks.kernels
 
 golden: $(VENV)/.dev ## rewrite the reviewed C of tests/golden/; then read the diff
 	$(BIN)/python -m tests.golden.rewrite

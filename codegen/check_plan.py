@@ -161,9 +161,9 @@ def _pixels(step: Step) -> Iterator[Event]:
                 for x in _taps(column, op.stride[1], op.pads[1], kernel[1], dilation[1], width)
             ]
             first = (row * columns + column) * channels
-            if step.kernel.name in BLOCKS:
+            if step.kernel.name in BLOCKS or step.kernel.name in GROUPS:
                 block.append((window, first))
-                if len(block) == BLOCKS[step.kernel.name] or first + channels == step.output.size:
+                if _is_last(step, len(block), first // channels, rows * columns):
                     reads = [read for part, _ in block for read in part]
                     yield reads, block[0][1], first + channels
                     block = []
@@ -172,6 +172,17 @@ def _pixels(step: Step) -> Iterator[Event]:
             else:  # the window is read anew for every channel
                 yield window, first, first + channels - 1
                 yield window, first + channels - 1, first + channels
+
+
+def _is_last(step: Step, length: int, pixel: int, pixels: int) -> bool:
+    """Whether a pixel, number `length` of its block, ends it; groups of pairs leave an odd pixel alone."""
+    if pixel == pixels - 1:
+        return True
+    if step.kernel.name in BLOCKS:
+        return length == BLOCKS[step.kernel.name]
+    pairs = step.instance.params["group"]
+    assert isinstance(pairs, int)
+    return length == 2 * pairs or pixel == pixels // 2 * 2 - 1
 
 
 def _banded(step: Step, count: int, stride: int, pad: int, size: int) -> Iterator[Event]:
@@ -198,9 +209,10 @@ def _in_strips(step: Step) -> Iterator[Event]:
     height = STRIPS[step.kernel.name]
     pixels = {end: reads for reads, start, end in _pixels(step) if end > start}
     for strip in _walk(step, -(-rows // height)):
-        first, end = (
-            min(row, rows) * columns * channels for row in (strip * height, strip * height + height)
-        )
+        top = strip * height
+        if step.kernel.name in WHOLE_STRIPS:
+            top = min(top, rows - height)
+        first, end = (min(row, rows) * columns * channels for row in (top, top + height))
         inside = range(first + channels, end + 1, channels)
         reads = [read for pixel in inside for read in pixels[pixel]]
         yield reads, first, end - 1
@@ -251,8 +263,18 @@ READ_FIRST = frozenset({"conv2d.window", "dense.dsp", "dense.pairs"})
 # Variants that have copied the windows of so many pixels before the first store of any of them.
 BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2, "conv2d.pairs": 4}
 
+# The same, of as many pairs of pixels as the template is told.
+GROUPS = frozenset({"conv2d.gemm_staged"})
+
 # Variants that work on so many output rows at once, and read them anew for every channel.
-STRIPS: Mapping[str, int] = {"conv2d.depthwise_pairs": 2, "conv2d.depthwise_strips": 2}
+STRIPS: Mapping[str, int] = {
+    "conv2d.depthwise_pairs": 2,
+    "conv2d.depthwise_rows": 2,
+    "conv2d.depthwise_strips": 2,
+}
+
+# Of these, variants whose last strip starts earlier where strips do not divide the rows.
+WHOLE_STRIPS = frozenset({"conv2d.depthwise_rows"})
 
 # Variants that have read all input under so many output rows before the first store of any of them.
 BANDS: Mapping[str, int] = {"conv2d.winograd": 2, "conv2d.winograd_small": 2}

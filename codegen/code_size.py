@@ -33,7 +33,8 @@ def code_bytes(kernel: Kernel, instance: Instance, core: Core) -> int:
     """
     rule = _ASSEMBLY.get(kernel.name) or (_C if core.thumb2 else _C_ARMV6M).get(kernel.name)
     if rule is not None:
-        return round(rule(instance.params))
+        denser = _DENSER.get(kernel.name, 1.0) if core.thumb2 else 1.0
+        return round(denser * rule(instance.params))
     if kernel.assembly is not None:
         return UNKNOWN_ASSEMBLY
     exact = _is_exact(instance.params)
@@ -57,7 +58,15 @@ def _gemm(p: Params) -> float:
     widening += 56 * sum(run.looped > 0 for run in runs)
     pairs = p["unrolled"] + p["rest"]
     ends = 35 * (p["tail"] > 0) + 23 * (p["pixels"] % 2) - 66 * (p["pixels"] == 1)
-    return float(315 + 63.5 * pairs + 90 * (p["passes"] > 0) + 135 * p["lined"] + widening + ends)
+    flat = (26 + 3.1 * pairs) * p["flat"]
+    return float(
+        315 + flat + 63.5 * pairs + 90 * (p["passes"] > 0) + 135 * p["lined"] + widening + ends
+    )
+
+
+def _gemm_staged(p: Params) -> float:
+    alone = (60 + 9.4 * p["pairs"]) * p["alone"]
+    return float(424 + 78 * (p["unrolled"] + p["rest"]) + 110 * (p["passes"] > 0) + alone)
 
 
 def _winograd(base: float) -> Rule:
@@ -73,6 +82,12 @@ def _strips(p: Params) -> float:
     straight = 84 * ((p["columns"] or 0) + (p["used"] or 0))
     body = (891 if p["looped"] else straight) + 117 * p["ends_outside"] + 159 * p["tail"]
     return float((42 if p["stride"] == 1 else 76) + body + 10 * p["before"] + 99 * _clamps(p))
+
+
+def _rows(p: Params) -> float:
+    straight = 124 * ((p["columns"] or 0) + (p["used"] or 0))
+    limits = 197 * _clamps(p)
+    return float(340 + ((1690 if p["stride"] == 1 else 1290) if p["looped"] else straight) + limits)
 
 
 def _clamps(p: Params) -> int:
@@ -146,11 +161,14 @@ def _pixels(base: float, padded: float, exact: float) -> Rule:
 
 _ASSEMBLY: Mapping[str, Rule] = {
     "conv2d.gemm": _gemm,
+    "conv2d.gemm_staged": _gemm_staged,
     "conv2d.winograd": _winograd(2588),
     "conv2d.winograd_small": _winograd(3485),
     "conv2d.depthwise_strips": _strips,
+    "conv2d.depthwise_rows": _rows,
     "conv2d.depthwise_dsp": _depthwise_dsp,
     "dense.dsp": _dense_dsp,
+    "dense.raw": _dense_dsp,
     "add.dsp": lambda p: (
         (190 if p["words"] == 2 else 126) + 43 * _limits(p, "low_bytes", "high_bytes")
     ),
@@ -158,6 +176,10 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "conv2d.pairs": _conv_pairs,
     "conv2d.depthwise_pairs": _depthwise_pairs,
     "dense.pairs": _dense_pairs,
+}
+_DENSER: Mapping[str, float] = {  # written for Armv6-M, shorter with Thumb-2
+    "conv2d.pairs": 0.94,
+    "dense.pairs": 0.93,
 }
 _C: Mapping[str, Rule] = {
     "conv2d.depthwise": _pixels(138, 113, 612),

@@ -45,7 +45,7 @@ class Price:
 
 PRICES: dict[Objective, Price] = {
     "speed": Price(),
-    "balanced": Price(flash=40, sram=10, usual=1_500, cycles_share=1.15),
+    "balanced": Price(flash=40, sram=10, usual=1_000, cycles_share=1.15),
     "flash": Price(flash=1_000, flash_spare=4_000),
     "sram": Price(sram=50_000),
 }

@@ -23,8 +23,10 @@ from codegen.tuned import (
     conv_pairs,
     depthwise,
     depthwise_pairs,
+    depthwise_rows,
     depthwise_strips,
     gemm,
+    gemm_staged,
     limbs,
     winograd_kernels,
 )
@@ -346,7 +348,9 @@ KERNELS = (
     *winograd_kernels.variants(_groups, _scaling, _sliding, _limits),
     conv_pairs.kernel(_sliding, _groups, _form),
     depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
+    depthwise_rows.kernel(_sliding, _is_depthwise, _scaling, _limits),
     depthwise_strips.kernel(_sliding, _is_depthwise, _scaling, _limits),
+    gemm_staged.kernel(_geometry, _gemm_refusal, _scaling, _limits),
     Kernel(
         name="conv2d.gemm",
         template="ops/conv2d.gemm.c.j2",

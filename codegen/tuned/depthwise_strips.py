@@ -180,10 +180,10 @@ def pack(weights: IntArray, bias: IntArray, multipliers: IntArray, turns: int) -
     return np.concatenate(blocks)
 
 
-def header(shape: Geometry, zero_point: int, addend: int) -> IntArray:
-    """What the function is told of a layer."""
+def header(shape: Geometry, zero_point: int, addend: int, tops: tuple[int, int]) -> IntArray:
+    """What the function is told of a layer; tops: first input row of the first and the last strip."""
     depth = shape.x[3]
-    first, last = shape.tops()
+    first, last = tops
     numbers = {
         "addend": addend,
         "zeros": (zero_point & 0xFF) * 0x01010101,
@@ -237,7 +237,7 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     turns = (shape.y[2] - shape.tail - shape.before) // shape.turn
     bias = folded_bias(image, w, b) << scale
     words = [
-        header(shape, image.grid.zero_point, requantization.addend),
+        header(shape, image.grid.zero_point, requantization.addend, shape.tops()),
         pack(weights, bias, scaling.multipliers, turns),
     ]
     lanes = requantization.params()
@@ -256,15 +256,16 @@ def cycles(shape: Geometry, clamps: int) -> float:
         clamps: how many limits of results saturation does not cover.
     """
     blocks = len(starts(shape.x[3]))
-    move = 20 + (14 if shape.stride == 1 else 20) * shape.used + _loop(shape, shape.used)
-    copy = 10 + 8 * shape.y[2] + _loop(shape, shape.y[2])
+    move = 20 + (14 if shape.stride == 1 else 20) * shape.used + loop(shape, shape.used)
+    copy = 10 + 8 * shape.y[2] + loop(shape, shape.y[2])
     block = move + copy + 12 + BLOCK * (_channel(shape) + 6 * clamps * shape.y[2])
     strip = 31 + 7 * shape.seen + blocks * block
-    edges = sum(_edge(shape, strip) for strip in range(shape.strips))
+    first, last = shape.tops()
+    edges = sum(edge(shape, top) for top in range(first, last + 1, ROWS * shape.stride))
     return float(45 + 5 * shape.scratch // 4 + shape.strips * strip + blocks * edges)
 
 
-def _loop(shape: Geometry, columns: int) -> int:
+def loop(shape: Geometry, columns: int) -> int:
     """What a loop over columns costs, two at a time; short ones are straight."""
     return 4 * -(-columns // 2) - 2 + 3 * (columns % 2) if shape.looped else 0
 
@@ -280,9 +281,8 @@ def _channel(shape: Geometry) -> int:
     return ends + (24 if shape.stride == 1 else 32) * whole + (5 + 4 * turns) * shape.looped
 
 
-def _edge(shape: Geometry, strip: int) -> int:
-    """Cycles of setting rows outside the image to zero points, for four channels."""
-    top = shape.tops()[0] + strip * ROWS * shape.stride
+def edge(shape: Geometry, top: int) -> int:
+    """Cycles of setting rows outside the image to zero points, for four channels of a strip."""
     outside = [row for row in range(shape.seen) if not 0 <= top + row < shape.x[1]]
     if not outside:
         return 0

@@ -31,7 +31,7 @@ from codegen.tuned.lanes import folded_bias, lane
 
 PIXELS = 2
 ODD_LANE = 8  # odd channels hold 2**8 times their sum
-FLAT_PAIRS = 20  # up to here the inner loop is unrolled
+FLAT_PAIRS = 32  # up to here the inner loop is unrolled
 PASSES = range(18, 7, -1)  # pairs per pass otherwise, best first
 FLAT_WORDS = 16  # words of a run that are widened without a loop
 LONGEST_WINDOW = 1 << 13
@@ -238,6 +238,7 @@ def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "runs": _widened(shape),
         "copied": _moves(max(0, min(shape.x[2], shape.columns - slides.pads[1])) * depth),
         "zero_point": zero_point,
+        "together": PIXELS,
         "border": _four(zero_point),
         "shift": scaling.q["shift"],
     }
@@ -256,11 +257,12 @@ def _four(value: int) -> int:
 
 
 def loop(pairs: int) -> tuple[int, int, int]:
-    """Passes of the inner loop, pairs per pass, and pairs after it."""
+    """Passes of the inner loop, pairs per pass, and pairs after it; the first pair stands before it."""
+    looped = pairs - 1
     if pairs <= FLAT_PAIRS:
-        return 0, 0, pairs
-    unrolled = min(PASSES, key=lambda count: (pairs % count, -count))
-    return pairs // unrolled, unrolled, pairs % unrolled
+        return 0, 0, looped
+    unrolled = min(PASSES, key=lambda count: (looped % count, -count))
+    return looped // unrolled, unrolled, looped % unrolled
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,14 +330,25 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
     """
     pixels, channels = shape.y[1] * shape.y[2], shape.y[3]
     blocks = -(-channels // raw8.BLOCK)
-    passes, _, _ = loop(shape.pairs)
-    limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
-    per_block = 54 + limiting + 15 * shape.pairs + 6 * passes
-    widening = (0 if shape.flat else 17) + sum(run.cycles for run in _widened(shape))
+    widening = (0 if shape.flat else 17) + widening_cycles(shape)
     rows = 0.0
     if shape.lined:
         line = 14 + 0.85 * shape.x[2] * shape.x[3]
         rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
     pairs = -(-pixels // PIXELS)
     blank = 6 * shape.pairs if pixels == 1 else 0
-    return pairs * (blocks * per_block + 9) + pixels * widening + rows + blank + 60
+    return (
+        pairs * (blocks * block_cycles(shape, limits) + 9) + pixels * widening + rows + blank + 60
+    )
+
+
+def block_cycles(shape: Geometry, limits: tuple[int, int]) -> int:
+    """Predicted cycles of four channels of two pixels."""
+    passes, _, _ = loop(shape.pairs)
+    limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
+    return 49 + limiting + 15 * shape.pairs + 6 * passes
+
+
+def widening_cycles(shape: Geometry) -> int:
+    """Predicted cycles of widening a window."""
+    return sum(run.cycles for run in _widened(shape))

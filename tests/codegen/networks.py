@@ -93,6 +93,7 @@ def cases() -> Iterator[Case]:
 def _convolutions(g: np.random.Generator) -> Iterator[Case]:
     conv = OPS["conv2d"]
     yield Case("conv-1x1", weighted(conv(), (1, 5, 4, 8), (6, 1, 1, 8), g))
+    yield Case("conv-1x1-many", weighted(conv(), (1, 7, 5, 12), (8, 1, 1, 12), g))
     yield Case("conv-3x3-same", weighted(conv(pads=(1, 1, 1, 1)), (1, 6, 5, 3), (4, 3, 3, 3), g))
     same = conv(stride=(2, 2), pads=(0, 0, 1, 1))
     yield Case("conv-same-stride2", weighted(same, (1, 8, 8, 4), (5, 3, 3, 4), g))

@@ -70,5 +70,7 @@ def test_flash_of_an_image(name: str, target: str, tmp_path: Path) -> None:
     written = write(case.graph, target, tmp_path)
     _build(written)
     found = sizes.sizes(tmp_path / "net.elf")
-    predicted = plan.make(case.graph, load(target).core, "speed").predicted_flash
-    assert predicted == pytest.approx(found.code + found.constants, rel=0.08, abs=64)
+    made = plan.make(case.graph, load(target).core, "speed")
+    room = 64 if all(step.kernel.assembly for step in made.steps) else 128  # C is known roughly
+    actual = found.code + found.constants
+    assert made.predicted_flash == pytest.approx(actual, rel=0.08, abs=room)

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codegen import plan
 from codegen.ir import Array, Graph
-from codegen.kernel import Layer, Order
+from codegen.kernel import Kernel, Layer, Order
 from codegen.ops import KERNELS, OPS
 from codegen.tuned import depthwise_strips
 from codegen.tuned.depthwise import starts
@@ -201,22 +200,21 @@ def test_price_is_the_goal_and_the_prediction(
 ) -> None:
     graph = convolution(size, pads=pads, stride=(stride, stride))
     layer = layer_of(graph)
-    assert plan.choose(layer).name == NAME
-    cycles = measured(graph, tmp_path)
+    cycles = measured(graph, tmp_path, KERNEL)
     assert cycles <= most * 9 * layer.output.size
     assert KERNEL.cycles(layer) == pytest.approx(cycles, rel=0.03)
 
 
-def measured(graph: Graph, folder: Path) -> int:
-    """Cycles of the kernel, which gives every byte."""
-    written = write(graph, "generic-m4", folder, KERNEL)
+def measured(graph: Graph, folder: Path, kernel: Kernel) -> int:
+    """Cycles of a kernel, which gives every byte."""
+    written = write(graph, "generic-m4", folder, kernel)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
     machine = CortexM(load("generic-m4"), folder / "net.elf", count=True)
     with EmulatedModel(machine, written.image) as model:
         run = model.infer(tuple(x[0].tobytes() for x in inputs))
     # Poison in bytes of scratch that no store reached would show as a lower mark.
-    assert run.arena_high_water == written.image.arena_size
+    assert 0 <= written.image.arena_size - run.arena_high_water < 4  # sizes are whole words
     return run.steps[0].cycles
 
 
@@ -234,7 +232,9 @@ def test_odd_sizes_are_predicted_as_well(
     size: Size, attributes: dict[str, Any], tmp_path: Path
 ) -> None:
     graph = convolution(size, **attributes)
-    assert KERNEL.cycles(layer_of(graph)) == pytest.approx(measured(graph, tmp_path), rel=0.05)
+    assert KERNEL.cycles(layer_of(graph)) == pytest.approx(
+        measured(graph, tmp_path, KERNEL), rel=0.05
+    )
 
 
 def test_layers_share_a_function() -> None:

@@ -135,7 +135,7 @@ def test_functions_that_layers_share_count_once() -> None:
     chain = Chain(3, (1, 6, 6, 8), 0)
     for _ in range(3):
         chain.layer(conv(pads=(1, 1, 1, 1), groups=8), (8, 3, 3, 1), GRID, 0.0)
-    planned = plan.make(chain.graph(), CORE, "speed")
+    planned = plan.make(chain.graph(), CORE, "balanced")
     assert len(planned.functions) < 3
     apart = sum(step.predicted.code for step in planned.steps)
     constants = sum(step.predicted.constants for step in planned.steps)

@@ -21,7 +21,7 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     str r2, [sp, #8]
     addw r4, r2, #84
     str r4, [sp, #0]
-    addw r5, r4, #0
+    addw r5, r4, #8
     str r5, [sp, #20]
     str r3, [sp, #12]
     str r0, [sp, #28]
@@ -52,211 +52,207 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     ldr.w r1, [sp, #4]
     .balign 4
 .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_block:
+    ldr.w r0, [sp, #0]
     ldr r4, [r1], #4
     ldr r5, [r1], #4
     ldr r6, [r1], #4
     ldr r7, [r1], #4
-    ldr.w r0, [sp, #0]
-    mov.w r8, r4
-    mov.w r9, r5
-    mov.w r10, r6
-    mov.w r11, r7
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
+    smlad r9, r2, lr, r5
     smlad r5, r2, r12, r5
-    smlad r9, r2, lr, r9
+    smlad r11, r3, lr, r7
     smlad r7, r3, r12, r7
-    smlad r11, r3, lr, r11
     sxtb16 r2, r2
+    smlad r8, r2, lr, r4
     smlad r4, r2, r12, r4
-    smlad r8, r2, lr, r8
     sxtb16 r3, r3
+    smlad r10, r3, lr, r6
     smlad r6, r3, r12, r6
-    smlad r10, r3, lr, r10
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     sub.w r5, r5, r4
     sub.w r7, r7, r6
     sub.w r9, r9, r8
@@ -412,38 +408,36 @@ golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     b.w .Lgolden_conv2d_gemm_8x8x3_4_k3x3_s2x2_next
     .size golden_conv2d_gemm_8x8x3_4_k3x3_s2x2, . - golden_conv2d_gemm_8x8x3_4_k3x3_s2x2
 
-    .section .text.golden_conv2d_depthwise_strips_s1, "ax", %progbits
+    .section .text.golden_conv2d_depthwise_rows_4x4x4_4_k3x3, "ax", %progbits
     .balign 4
-    .global golden_conv2d_depthwise_strips_s1
-    .type golden_conv2d_depthwise_strips_s1, %function
+    .global golden_conv2d_depthwise_rows_4x4x4_4_k3x3
+    .type golden_conv2d_depthwise_rows_4x4x4_4_k3x3, %function
     .thumb_func
-golden_conv2d_depthwise_strips_s1:
+golden_conv2d_depthwise_rows_4x4x4_4_k3x3:
     @ r0 x, r1 stream, r2 scratch, r3 y.
     push    {r4-r11, lr}
     sub     sp, sp, #76
-    str     r0, [sp, #40]
-    str     r1, [sp, #36]
-    str     r2, [sp, #16]
-    ldr     r4, [r1, #0]
+    str     r0, [sp, #36]
+    str     r1, [sp, #32]
+    str     r2, [sp, #12]
+    str     r3, [sp, #24]
     ldr     r5, [r1, #40]
     ldr     r7, [r1, #4]
-    str     r4, [sp, #4]
     sxtb16  r4, r7
-    str     r4, [sp, #48]
+    str     r4, [sp, #44]
     add     r4, r2, #8
-    str     r4, [sp, #52]
+    str     r4, [sp, #48]
     @ Zero points everywhere: those of the border stay.
     .balign 4
-.Lgolden_conv2d_depthwise_strips_s1_fill:
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_fill:
     str     r7, [r2], #4
     subs.w  r5, r5, #1
-    bne.w   .Lgolden_conv2d_depthwise_strips_s1_fill
+    bne.w   .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_fill
     ldr     r6, [r1, #28]
-    str     r3, [sp, #24]
-.Lgolden_conv2d_depthwise_strips_s1_strip:
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_strip:
     @ r1 header, r6 first row: where the rows lie, those outside the image anywhere inside.
-    str     r6, [sp, #32]
-    ldr     r0, [sp, #40]
+    str     r6, [sp, #28]
+    ldr     r0, [sp, #36]
     ldr     r2, [r1, #12]
     ldr     r3, [r1, #16]
     @ Not 0 where a row lies outside.
@@ -451,7 +445,7 @@ golden_conv2d_depthwise_strips_s1:
     sub     r4, r4, r6
     orr     r4, r4, r6
     lsr     r4, r4, #31
-    str     r4, [sp, #44]
+    str     r4, [sp, #40]
     sub     r3, r3, #1
     add     r4, r6, #0
     bic     r4, r4, r4, asr #31
@@ -459,51 +453,47 @@ golden_conv2d_depthwise_strips_s1:
     it      gt
     movgt   r4, r3
     mla     r4, r4, r2, r0
-    str     r4, [sp, #56]
+    str     r4, [sp, #52]
     add     r4, r6, #1
     bic     r4, r4, r4, asr #31
     cmp     r4, r3
     it      gt
     movgt   r4, r3
     mla     r4, r4, r2, r0
-    str     r4, [sp, #60]
+    str     r4, [sp, #56]
     add     r4, r6, #2
     bic     r4, r4, r4, asr #31
     cmp     r4, r3
     it      gt
     movgt   r4, r3
     mla     r4, r4, r2, r0
-    str     r4, [sp, #64]
+    str     r4, [sp, #60]
     add     r4, r6, #3
     bic     r4, r4, r4, asr #31
     cmp     r4, r3
     it      gt
     movgt   r4, r3
     mla     r4, r4, r2, r0
-    str     r4, [sp, #68]
-    @ From the first result row to the second; a second one below the image is overwritten by the first.
-    ldr     r4, [r1, #24]
-    ldr     r5, [r1, #32]
-    cmp     r6, r5
-    it      eq
-    ldreq   r4, [r1, #36]
-    str     r4, [sp, #28]
+    str     r4, [sp, #64]
+    ldr     r3, [sp, #24]
+    ldr     r4, [r1, #28]
+    sub     r4, r6, r4
+    movw r5, #16
+mla     r4, r4, r5, r3
+    str     r4, [sp, #20]
     add     r4, r1, #44
-    str     r4, [sp, #12]
+    str     r4, [sp, #8]
     mov     r6, #0
-.Lgolden_conv2d_depthwise_strips_s1_block:
-    str     r6, [sp, #20]
-    ldr     r7, [sp, #36]
-    ldr     r4, [sp, #16]
-    ldr     r0, [sp, #56]
-    ldr     r1, [sp, #60]
-    ldr     r2, [sp, #64]
-    ldr     r3, [sp, #68]
-    ldr     r5, [r7, #8]
-    ldr     lr, [r7, #20]
-    add     lr, lr, r6
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_block:
+    str     r6, [sp, #16]
+    ldr     r4, [sp, #12]
+    ldr     r0, [sp, #52]
+    ldr     r1, [sp, #56]
+    ldr     r2, [sp, #60]
+    ldr     r3, [sp, #64]
+    mov     r5, #4
     .balign 4
-.Lgolden_conv2d_depthwise_strips_s1_move:
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_move:
     ldr.w   r7, [r0, r6]
     ldr.w   r8, [r1, r6]
     ldr.w   r9, [r2, r6]
@@ -557,82 +547,80 @@ golden_conv2d_depthwise_strips_s1:
     str     r11, [r4], #16
     add.w   r6, r6, r5
     @ Rows outside the image are zero points.
-    ldr     r6, [sp, #32]
-    ldr     r0, [sp, #44]
+    ldr     r0, [sp, #40]
     cmp     r0, #0
-    beq     .Lgolden_conv2d_depthwise_strips_s1_inside
-    ldr     r7, [sp, #36]
+    beq     .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_inside
+    ldr     r6, [sp, #28]
+    ldr     r7, [sp, #32]
     ldr     r8, [r7, #16]
     ldr     r7, [r7, #4]
-    ldr     r10, [sp, #16]
+    ldr     r10, [sp, #12]
     add     r9, r6, #0
     cmp     r9, r8
-    blo     .Lgolden_conv2d_depthwise_strips_s1_has0
+    blo     .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_has0
     mov     r9, r10
     .balign 4
-.Lgolden_conv2d_depthwise_strips_s1_zeros0:
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_zeros0:
     strh.w  r7, [r9, #0]
     strh.w  r7, [r9, #4]
     add.w   r9, r9, #16
     cmp.w   r9, r4
-    bne.w   .Lgolden_conv2d_depthwise_strips_s1_zeros0
-.Lgolden_conv2d_depthwise_strips_s1_has0:
+    bne.w   .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_zeros0
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_has0:
     add     r9, r6, #1
     cmp     r9, r8
-    blo     .Lgolden_conv2d_depthwise_strips_s1_has1
+    blo     .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_has1
     mov     r9, r10
     .balign 4
-.Lgolden_conv2d_depthwise_strips_s1_zeros1:
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_zeros1:
     strh.w  r7, [r9, #8]
     strh.w  r7, [r9, #12]
     add.w   r9, r9, #16
     cmp.w   r9, r4
-    bne.w   .Lgolden_conv2d_depthwise_strips_s1_zeros1
-.Lgolden_conv2d_depthwise_strips_s1_has1:
+    bne.w   .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_zeros1
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_has1:
     add     r9, r6, #2
     cmp     r9, r8
-    blo     .Lgolden_conv2d_depthwise_strips_s1_has2
+    blo     .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_has2
     mov     r9, r10
     .balign 4
-.Lgolden_conv2d_depthwise_strips_s1_zeros2:
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_zeros2:
     strh.w  r7, [r9, #2]
     strh.w  r7, [r9, #6]
     add.w   r9, r9, #16
     cmp.w   r9, r4
-    bne.w   .Lgolden_conv2d_depthwise_strips_s1_zeros2
-.Lgolden_conv2d_depthwise_strips_s1_has2:
+    bne.w   .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_zeros2
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_has2:
     add     r9, r6, #3
     cmp     r9, r8
-    blo     .Lgolden_conv2d_depthwise_strips_s1_has3
+    blo     .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_has3
     mov     r9, r10
     .balign 4
-.Lgolden_conv2d_depthwise_strips_s1_zeros3:
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_zeros3:
     strh.w  r7, [r9, #10]
     strh.w  r7, [r9, #14]
     add.w   r9, r9, #16
     cmp.w   r9, r4
-    bne.w   .Lgolden_conv2d_depthwise_strips_s1_zeros3
-.Lgolden_conv2d_depthwise_strips_s1_has3:
-.Lgolden_conv2d_depthwise_strips_s1_inside:
-    ldr     r0, [sp, #16]
+    bne.w   .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_zeros3
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_has3:
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_inside:
+    ldr     r0, [sp, #12]
+    ldr     r7, [sp, #20]
+    ldr     r6, [sp, #16]
+    add     r7, r7, r6
     .balign 4
-.Lgolden_conv2d_depthwise_strips_s1_channel:
-    str.w   r0, [sp, #8]
-    ldr     lr, [sp, #12]
-    ldr.w   r7, [sp, #4]
-    ldm     lr!, {r1-r6, r8}
-    str     lr, [sp, #12]
-    str     r8, [sp, #0]
-    ldr.w   r12, [sp, #48]
-    smlad   r8, r12, r1, r8
-    smlabb  r8, r12, r4, r8
-    mov.w   r9, r8
-    ldr     r12, [r0], #16
-    ldr     lr, [r0, #-8]
-    ldr.w   r10, [sp, #0]
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_channels:
+    ldr     lr, [sp, #8]
+    ldm.w   lr!, {r1-r6, r8, r9, r10}
+    str     lr, [sp, #8]
+    str.w   r9, [sp, #4]
+    str.w   r10, [sp, #0]
+    ldr.w   r12, [r0, #0]
+    ldr     lr, [r0, #8]
+    ldr.w   r10, [sp, #4]
     sxtb16  r12, r12
     sxtb16  lr, lr
-    smlad   r9, lr, r2, r9
+    smlad   r9, lr, r2, r8
     smlad   r8, r12, r2, r8
     smlatt  r9, r12, r4, r9
     smlabt  r8, lr, r4, r8
@@ -640,27 +628,27 @@ golden_conv2d_depthwise_strips_s1:
     smlad   r10, r12, r1, r10
     smlatb  r11, r12, r4, r11
     smlabb  r10, lr, r4, r10
-    ldr     r12, [r0], #16
-    ldr     lr, [r0, #-8]
+    ldr.w   r12, [r0, #16]
+    ldr     lr, [r0, #24]
     sxtb16  r12, r12
     sxtb16  lr, lr
     smlad   r9, lr, r3, r9
     smlad   r8, r12, r3, r8
     smlatb  r9, r12, r5, r9
     smlabb  r8, lr, r5, r8
-    smmla   r8, r8, r6, r7
-    smmla   r9, r9, r6, r7
-    ssat    r8, #8, r8, asr #12
-    ssat    r9, #8, r9, asr #12
+    smmul   r8, r8, r6
+    smmul   r9, r9, r6
+    ssat    r8, #8, r8, asr #13
+    ssat    r9, #8, r9, asr #13
     cmp     r8, #-8
     it      gt
     movgt   r8, #-8
     cmp     r9, #-8
     it      gt
     movgt   r9, #-8
-    strb    r8, [r0, #-32]
-    strb    r9, [r0, #-30]
-    ldr.w   r8, [sp, #0]
+    strb.w  r9, [r7, #16]
+    strb    r8, [r7], #4
+    ldr.w   r8, [sp, #4]
     smlad   r11, lr, r2, r11
     smlad   r10, r12, r2, r10
     smlatt  r11, r12, r4, r11
@@ -669,26 +657,26 @@ golden_conv2d_depthwise_strips_s1:
     smlad   r8, r12, r1, r8
     smlatb  r9, r12, r4, r9
     smlabb  r8, lr, r4, r8
-    ldr     r12, [r0], #16
-    ldr     lr, [r0, #-8]
+    ldr.w   r12, [r0, #32]
+    ldr     lr, [r0, #40]
     sxtb16  r12, r12
     sxtb16  lr, lr
     smlad   r11, lr, r3, r11
     smlad   r10, r12, r3, r10
     smlatb  r11, r12, r5, r11
     smlabb  r10, lr, r5, r10
-    smmla   r10, r10, r6, r7
-    smmla   r11, r11, r6, r7
-    ssat    r10, #8, r10, asr #12
-    ssat    r11, #8, r11, asr #12
+    smmul   r10, r10, r6
+    smmul   r11, r11, r6
+    ssat    r10, #8, r10, asr #13
+    ssat    r11, #8, r11, asr #13
     cmp     r10, #-8
     it      gt
     movgt   r10, #-8
     cmp     r11, #-8
     it      gt
     movgt   r11, #-8
-    strb    r10, [r0, #-32]
-    strb    r11, [r0, #-30]
+    strb.w  r11, [r7, #16]
+    strb    r10, [r7], #4
     ldr.w   r10, [sp, #0]
     smlad   r9, lr, r2, r9
     smlad   r8, r12, r2, r8
@@ -698,117 +686,171 @@ golden_conv2d_depthwise_strips_s1:
     smlad   r10, r12, r1, r10
     smlatb  r11, r12, r4, r11
     smlabb  r10, lr, r4, r10
-    ldr     r12, [r0], #16
-    ldr     lr, [r0, #-8]
+    ldr.w   r12, [r0, #48]
+    ldr     lr, [r0, #56]
     sxtb16  r12, r12
     sxtb16  lr, lr
     smlad   r9, lr, r3, r9
     smlad   r8, r12, r3, r8
     smlatb  r9, r12, r5, r9
     smlabb  r8, lr, r5, r8
-    smmla   r8, r8, r6, r7
-    smmla   r9, r9, r6, r7
-    ssat    r8, #8, r8, asr #12
-    ssat    r9, #8, r9, asr #12
+    smmul   r8, r8, r6
+    smmul   r9, r9, r6
+    ssat    r8, #8, r8, asr #13
+    ssat    r9, #8, r9, asr #13
     cmp     r8, #-8
     it      gt
     movgt   r8, #-8
     cmp     r9, #-8
     it      gt
     movgt   r9, #-8
-    strb    r8, [r0, #-32]
-    strb    r9, [r0, #-30]
+    strb.w  r9, [r7, #16]
+    strb    r8, [r7], #4
     smlad   r11, lr, r2, r11
     smlad   r10, r12, r2, r10
     smlatt  r11, r12, r4, r11
     smlabt  r10, lr, r4, r10
-    ldr.w   r12, [sp, #48]
-    smuad   lr, r12, r3
-    smlabb  lr, r12, r5, lr
-    add.w   r10, r10, lr
-    add.w   r11, r11, lr
-    smmla   r10, r10, r6, r7
-    smmla   r11, r11, r6, r7
-    ssat    r10, #8, r10, asr #12
-    ssat    r11, #8, r11, asr #12
+    smmul   r10, r10, r6
+    smmul   r11, r11, r6
+    ssat    r10, #8, r10, asr #13
+    ssat    r11, #8, r11, asr #13
     cmp     r10, #-8
     it      gt
     movgt   r10, #-8
     cmp     r11, #-8
     it      gt
     movgt   r11, #-8
-    strb    r10, [r0, #-16]
-    strb    r11, [r0, #-14]
-    @ Channels' bytes are the first, second, fifth and sixth of a slot.
-    ldr     r0, [sp, #8]
-    ldr     r2, [sp, #52]
-    and     r3, r0, #1
-    add     r0, r0, #1
-    add     r0, r0, r3, lsl #1
-    cmp     r0, r2
-    bne     .Lgolden_conv2d_depthwise_strips_s1_channel
-    @ Results of four channels to the output.
-    ldr     r6, [sp, #20]
-    ldr     r1, [sp, #36]
-    ldr     r0, [sp, #24]
-    ldr     r3, [sp, #28]
-    ldr     r5, [r1, #8]
-    ldr     lr, [r1, #24]
-    sub     r4, r2, #8
-    add     r3, r3, r0
-    add     lr, lr, r6
-    .balign 4
-.Lgolden_conv2d_depthwise_strips_s1_copy:
-    ldr     r7, [r4], #16
-    ldr     r8, [r4, #-12]
-    pkhtb   r9, r8, r7, asr #16
-    pkhbt   r7, r7, r8, lsl #16
-    str.w   r9, [r3, r6]
-    str.w   r7, [r0, r6]
-    add.w   r6, r6, r5
-    ldr     r7, [r4], #16
-    ldr     r8, [r4, #-12]
-    pkhtb   r9, r8, r7, asr #16
-    pkhbt   r7, r7, r8, lsl #16
-    str.w   r9, [r3, r6]
-    str.w   r7, [r0, r6]
-    add.w   r6, r6, r5
-    ldr     r7, [r4], #16
-    ldr     r8, [r4, #-12]
-    pkhtb   r9, r8, r7, asr #16
-    pkhbt   r7, r7, r8, lsl #16
-    str.w   r9, [r3, r6]
-    str.w   r7, [r0, r6]
-    add.w   r6, r6, r5
-    ldr     r7, [r4], #16
-    ldr     r8, [r4, #-12]
-    pkhtb   r9, r8, r7, asr #16
-    pkhbt   r7, r7, r8, lsl #16
-    str.w   r9, [r3, r6]
-    str.w   r7, [r0, r6]
-    add.w   r6, r6, r5
-    ldr     r6, [sp, #20]
-    sub     r4, r5, #4
-    cmp     r6, r4
-    beq     .Lgolden_conv2d_depthwise_strips_s1_next
-    @ The last block overlaps the one before where channels are no multiple of four.
-    add     r6, r6, #4
-    cmp     r6, r4
+    strb.w  r11, [r7, #16]
+    strb    r10, [r7], #4
+    subw    r7, r7, #15
+    ldr     lr, [sp, #8]
+    ldm.w   lr!, {r1-r6, r8, r9, r10}
+    str     lr, [sp, #8]
+    str.w   r9, [sp, #4]
+    str.w   r10, [sp, #0]
+    ldr.w   r12, [r0, #0]
+    ldr     lr, [r0, #8]
+    ldr.w   r10, [sp, #4]
+    sxtb16  r12, r12, ror #8
+    sxtb16  lr, lr, ror #8
+    smlad   r9, lr, r2, r8
+    smlad   r8, r12, r2, r8
+    smlatt  r9, r12, r4, r9
+    smlabt  r8, lr, r4, r8
+    smlad   r11, lr, r1, r10
+    smlad   r10, r12, r1, r10
+    smlatb  r11, r12, r4, r11
+    smlabb  r10, lr, r4, r10
+    ldr.w   r12, [r0, #16]
+    ldr     lr, [r0, #24]
+    sxtb16  r12, r12, ror #8
+    sxtb16  lr, lr, ror #8
+    smlad   r9, lr, r3, r9
+    smlad   r8, r12, r3, r8
+    smlatb  r9, r12, r5, r9
+    smlabb  r8, lr, r5, r8
+    smmul   r8, r8, r6
+    smmul   r9, r9, r6
+    ssat    r8, #8, r8, asr #13
+    ssat    r9, #8, r9, asr #13
+    cmp     r8, #-8
     it      gt
-    movgt   r6, r4
-    b       .Lgolden_conv2d_depthwise_strips_s1_block
-.Lgolden_conv2d_depthwise_strips_s1_next:
-    ldr     r2, [r1, #24]
-    ldr     r6, [sp, #32]
-    ldr     r3, [r1, #32]
-    add     r0, r0, r2, lsl #1
-    str     r0, [sp, #24]
-    cmp     r6, r3
+    movgt   r8, #-8
+    cmp     r9, #-8
+    it      gt
+    movgt   r9, #-8
+    strb.w  r9, [r7, #16]
+    strb    r8, [r7], #4
+    ldr.w   r8, [sp, #4]
+    smlad   r11, lr, r2, r11
+    smlad   r10, r12, r2, r10
+    smlatt  r11, r12, r4, r11
+    smlabt  r10, lr, r4, r10
+    smlad   r9, lr, r1, r8
+    smlad   r8, r12, r1, r8
+    smlatb  r9, r12, r4, r9
+    smlabb  r8, lr, r4, r8
+    ldr.w   r12, [r0, #32]
+    ldr     lr, [r0, #40]
+    sxtb16  r12, r12, ror #8
+    sxtb16  lr, lr, ror #8
+    smlad   r11, lr, r3, r11
+    smlad   r10, r12, r3, r10
+    smlatb  r11, r12, r5, r11
+    smlabb  r10, lr, r5, r10
+    smmul   r10, r10, r6
+    smmul   r11, r11, r6
+    ssat    r10, #8, r10, asr #13
+    ssat    r11, #8, r11, asr #13
+    cmp     r10, #-8
+    it      gt
+    movgt   r10, #-8
+    cmp     r11, #-8
+    it      gt
+    movgt   r11, #-8
+    strb.w  r11, [r7, #16]
+    strb    r10, [r7], #4
+    ldr.w   r10, [sp, #0]
+    smlad   r9, lr, r2, r9
+    smlad   r8, r12, r2, r8
+    smlatt  r9, r12, r4, r9
+    smlabt  r8, lr, r4, r8
+    smlad   r11, lr, r1, r10
+    smlad   r10, r12, r1, r10
+    smlatb  r11, r12, r4, r11
+    smlabb  r10, lr, r4, r10
+    ldr.w   r12, [r0, #48]
+    ldr     lr, [r0, #56]
+    sxtb16  r12, r12, ror #8
+    sxtb16  lr, lr, ror #8
+    smlad   r9, lr, r3, r9
+    smlad   r8, r12, r3, r8
+    smlatb  r9, r12, r5, r9
+    smlabb  r8, lr, r5, r8
+    smmul   r8, r8, r6
+    smmul   r9, r9, r6
+    ssat    r8, #8, r8, asr #13
+    ssat    r9, #8, r9, asr #13
+    cmp     r8, #-8
+    it      gt
+    movgt   r8, #-8
+    cmp     r9, #-8
+    it      gt
+    movgt   r9, #-8
+    strb.w  r9, [r7, #16]
+    strb    r8, [r7], #4
+    smlad   r11, lr, r2, r11
+    smlad   r10, r12, r2, r10
+    smlatt  r11, r12, r4, r11
+    smlabt  r10, lr, r4, r10
+    smmul   r10, r10, r6
+    smmul   r11, r11, r6
+    ssat    r10, #8, r10, asr #13
+    ssat    r11, #8, r11, asr #13
+    cmp     r10, #-8
+    it      gt
+    movgt   r10, #-8
+    cmp     r11, #-8
+    it      gt
+    movgt   r11, #-8
+    strb.w  r11, [r7, #16]
+    strb    r10, [r7], #4
+    ldr.w   r2, [sp, #48]
+    addw    r0, r0, #4
+    subw    r7, r7, #15
+    cmp.w   r0, r2
+    bne.w   .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_channels
+    ldr     r1, [sp, #32]
+    ldr     r6, [sp, #28]
+    ldr     r2, [r1, #32]
+    cmp     r6, r2
+    beq     .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_end
     add     r6, r6, #2
-    bne     .Lgolden_conv2d_depthwise_strips_s1_strip
+    b       .Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_strip
+.Lgolden_conv2d_depthwise_rows_4x4x4_4_k3x3_end:
     add     sp, sp, #76
     pop     {r4-r11, pc}
-    .size golden_conv2d_depthwise_strips_s1, . - golden_conv2d_depthwise_strips_s1
+    .size golden_conv2d_depthwise_rows_4x4x4_4_k3x3, . - golden_conv2d_depthwise_rows_4x4x4_4_k3x3
 
     .section .text.golden_conv2d_gemm_4x4x4_4_k1x1, "ax", %progbits
     .balign 4
@@ -829,7 +871,7 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     str r2, [sp, #8]
     addw r4, r2, #0
     str r4, [sp, #0]
-    addw r5, r4, #0
+    addw r5, r4, #8
     str r5, [sp, #20]
     str r3, [sp, #12]
     str r0, [sp, #28]
@@ -861,43 +903,39 @@ golden_conv2d_gemm_4x4x4_4_k1x1:
     ldr.w r1, [sp, #4]
     .balign 4
 .Lgolden_conv2d_gemm_4x4x4_4_k1x1_block:
+    ldr.w r0, [sp, #0]
     ldr r4, [r1], #4
     ldr r5, [r1], #4
     ldr r6, [r1], #4
     ldr r7, [r1], #4
-    ldr.w r0, [sp, #0]
-    mov.w r8, r4
-    mov.w r9, r5
-    mov.w r10, r6
-    mov.w r11, r7
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
+    smlad r9, r2, lr, r5
     smlad r5, r2, r12, r5
-    smlad r9, r2, lr, r9
+    smlad r11, r3, lr, r7
     smlad r7, r3, r12, r7
-    smlad r11, r3, lr, r11
     sxtb16 r2, r2
+    smlad r8, r2, lr, r4
     smlad r4, r2, r12, r4
-    smlad r8, r2, lr, r8
     sxtb16 r3, r3
+    smlad r10, r3, lr, r6
     smlad r6, r3, r12, r6
-    smlad r10, r3, lr, r10
     ldr r2, [r1], #4
     ldr r3, [r1], #4
     ldr r12, [r0], #4
     ldr lr, [r0], #4
-    smlad r5, r2, r12, r5
     smlad r9, r2, lr, r9
-    smlad r7, r3, r12, r7
+    smlad r5, r2, r12, r5
     smlad r11, r3, lr, r11
+    smlad r7, r3, r12, r7
     sxtb16 r2, r2
-    smlad r4, r2, r12, r4
     smlad r8, r2, lr, r8
+    smlad r4, r2, r12, r4
     sxtb16 r3, r3
-    smlad r6, r3, r12, r6
     smlad r10, r3, lr, r10
+    smlad r6, r3, r12, r6
     sub.w r5, r5, r4
     sub.w r7, r7, r6
     sub.w r9, r9, r8

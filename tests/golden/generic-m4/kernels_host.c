@@ -70,7 +70,7 @@ void golden_conv2d_gemm_8x8x3_4_k3x3_s2x2(const int8_t *x, const int32_t *weight
     }
 }
 
-void golden_conv2d_depthwise_strips_s1(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y)
+void golden_conv2d_depthwise_rows_4x4x4_4_k3x3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y)
 {
     const int32_t zero_point = (int8_t)stream[1];
     const int32_t depth = stream[2];
@@ -79,20 +79,23 @@ void golden_conv2d_depthwise_strips_s1(const int8_t *x, const int32_t *stream, i
     const int32_t out_columns = stream[6] / depth;
     const int32_t first_top = stream[7];
     const int32_t last_top = stream[8];
-    const int32_t last_rows = stream[9] == 0 ? 1 : 2;
 
     (void)scratch;
-    for (int32_t top = first_top; top <= last_top; top += 2) {
+    const int32_t strips = (last_top - first_top + 3) / 2;
+
+    for (int32_t strip = 0; strip < strips; ++strip) {
+        /* The last strip may overlap the one before. */
+        const int32_t at = first_top + strip * 2;
+        const int32_t top = at < last_top ? at : last_top;
         const int32_t *words = stream + 11;
         int8_t *out = y + (top - first_top) / 1 * out_columns * depth;
-        const int32_t height = top == last_top ? last_rows : 2;
 
         for (int32_t block = 0; block < depth; block += 4) {
             const int32_t start = block < depth - 4 ? block : depth - 4;
 
             for (int32_t channel = start; channel < start + 4; ++channel) {
-                for (int32_t pixel = 0; pixel < height * out_columns; ++pixel) {
-                    int32_t sum = words[6];
+                for (int32_t pixel = 0; pixel < 2 * out_columns; ++pixel) {
+                    int32_t sum = words[7];
 
                     for (int32_t tap = 0; tap < 9; ++tap) {
                         /* Outer rows: a word for each column. The middle row: words 3 and 4. */
@@ -107,9 +110,9 @@ void golden_conv2d_depthwise_strips_s1(const int8_t *x, const int32_t *stream, i
 
                         sum += weight * (inside ? x[(row * columns + column) * depth + channel] : zero_point);
                     }
-                    out[pixel * depth + channel] = saturate((high_word(sum, words[5]) + stream[0]) >> 12, -128, -8);
+                    out[pixel * depth + channel] = saturate(high_word(sum, words[5]) >> 13, -128, -8);
                 }
-                words += 7;
+                words += 9;
             }
         }
     }
