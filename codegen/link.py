@@ -18,6 +18,7 @@ from targets.errors import UsageError
 from targets.target import Target
 
 APP = "app"  # no model can be called so: codegen.names
+_RESERVED = (f"{APP}_", "kernels_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,16 @@ def _check_names(parts: tuple[Part, ...]) -> None:
     for part in parts:
         if names.count(part.name) > 1:
             raise _clash(part.name, f"two models are called {part.name!r}")
-        if part.name.startswith(f"{APP}_"):
-            raise _clash("model", f"model {part.name!r}: names of the firmware begin with {APP}_")
+        if part.name.startswith(_RESERVED):
+            raise _clash("model", f"model {part.name!r}: files and names of the firmware begin so")
+        strangers = [
+            k.name for k in part.kernels.functions if not k.name.startswith(f"{part.name}_")
+        ]
+        if strangers:
+            raise UsageError(
+                f"model {part.name!r}: {strangers[0]} is none of its kernels",
+                hint="generate the project again",
+            )
         for symbol in sorted(_symbols(part)):
             other = owners.setdefault(symbol, part.name)
             if other != part.name:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from targets.errors import UsageError
 
@@ -133,12 +134,12 @@ def _shared_out(
 
 def _sections(assembly: str, kernels: Mapping[str, Kernel]) -> dict[str, str]:
     starts = [match for match in _SECTION.finditer(assembly) if match[1] in kernels]
-    ends = [match.start() for match in starts[1:]] + [len(assembly)]
+    bounds = [*(match.start() for match in starts), len(assembly)]
     found: dict[str, str] = {}
-    for match, end in zip(starts, ends, strict=True):
+    for match, (start, end) in zip(starts, pairwise(bounds), strict=True):
         if match[1] in found:
             raise _strange(f"{match[1]} is defined twice")
-        found[match[1]] = assembly[match.start() : end].rstrip("\n")
+        found[match[1]] = assembly[start:end].rstrip("\n")
     return found
 
 

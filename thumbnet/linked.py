@@ -15,7 +15,7 @@ from emulator.model import EmulatedInference
 from targets.errors import UsageError
 from targets.target import Target
 from targets.target import load as load_target
-from thumbnet import emulation, project, timing, verify
+from thumbnet import emulation, memory_map, project, timing, verify
 from thumbnet.compiler import Progress, silent
 from thumbnet.linking import reference_file
 from thumbnet.options import RunOptions
@@ -56,7 +56,7 @@ def check(
     if options.speedscope:
         raise UsageError("--speedscope takes one model", hint="emulate the model's own project")
     target = load_target(manifest["target"])
-    sections = {_name(folder, section): section for section in manifest["models"]}
+    sections = _sections(folder, manifest)
     chosen = _data_by_model(files, tuple(sections))
     built = verify.build(folder, options.toolchain, progress)
     models = [
@@ -73,12 +73,27 @@ def check(
     return _summary(manifest, found, target, built, options)
 
 
-def _name(folder: Path, section: Mapping[str, Any]) -> str:
-    """The name of a model, which becomes part of paths."""
-    name = str(section.get("model"))
-    if identifier(name) != name:
-        raise UsageError(f"{folder}: {name!r} is no model's name", hint="link the projects again")
-    return name
+def _sections(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the manifest says of each model, by name; the name becomes part of paths."""
+    try:
+        sections = {str(section["model"]): dict(section) for section in manifest["models"]}
+        for section in sections.values():
+            project.image(section)
+            memory_map.arena_map(section)
+        known = bool(sections) and all(identifier(name) == name for name in sections)
+        users = [(one["function"], len(one["models"])) for one in manifest["kernels"]["shared"]]
+        sizes = (manifest["sram"]["arena"], manifest["flash"]["weights"], *dict(users).values())
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, str(error)) from error
+    if not known or not all(isinstance(size, int) for size in sizes):
+        raise _damaged(folder, "names or sizes")
+    return sections
+
+
+def _damaged(folder: Path, what: str) -> UsageError:
+    return UsageError(
+        f"{folder / project.MANIFEST}: damaged ({what})", hint="link the projects again"
+    )
 
 
 def _data_by_model(files: tuple[str, ...], names: tuple[str, ...]) -> dict[str, str]:

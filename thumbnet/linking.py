@@ -114,7 +114,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> _Given:
     if identifier(name) != name:
         raise _damaged(folder, f"{name!r} is no model's name")
     sources = {
-        file for key in ("sources", "host_sources") for file in _names(folder, manifest, key)
+        file for key in ("sources", "host_sources") for file in project.sources(manifest, key)
     }
     assembly = sorted(file for file in sources if file.endswith(".S"))
     twins = "kernels_host.c" in sources
@@ -122,8 +122,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> _Given:
     if sources != expected:
         raise _damaged(folder, f"sources are {', '.join(sorted(sources))}")
     texts = {
-        file: _content(folder, manifest, file).decode(errors="replace")
-        for file in (*expected, f"{name}.h", "kernels.h")
+        file: _content(folder, manifest, file) for file in (*expected, f"{name}.h", "kernels.h")
     }
     kernels = units.read(
         texts["kernels.h"],
@@ -133,8 +132,9 @@ def _read(folder: Path, manifest: dict[str, Any]) -> _Given:
     )
     arena = _arena(folder, manifest, texts[f"{name}.h"])
     part = link.Part(name, arena, texts[f"{name}.h"], texts[f"{name}.c"], kernels)
-    graph_file.load(_inside(folder, project.REFERENCE))  # refuses what is damaged
-    return _Given(manifest, part, _inside(folder, project.REFERENCE).read_bytes())
+    graph = _inside(folder, project.REFERENCE)
+    graph_file.load(folder / project.REFERENCE)  # refuses what is damaged
+    return _Given(manifest, part, graph)
 
 
 def _arena(folder: Path, manifest: Mapping[str, Any], header: str) -> int:
@@ -142,42 +142,43 @@ def _arena(folder: Path, manifest: Mapping[str, Any], header: str) -> int:
     found = re.search(r"^#define \w+_ARENA_SIZE (\d{1,9})u$", header, re.M)
     try:
         image, _ = project.image(manifest), memory_map.arena_map(manifest)
-        known = all(type(manifest["flash"][key]) is int for key in ("weights", "constants"))
+        sizes = [manifest["flash"][key] for key in ("weights", "constants")]
+        named = all(isinstance(layer["function"], str) for layer in manifest["layers"])
     except (KeyError, TypeError) as error:
         raise _damaged(folder, str(error)) from error
-    if not known or found is None or int(found[1]) != image.arena_size:
-        raise _damaged(folder, "sizes")
+    if not named or not all(isinstance(size, int) for size in sizes):
+        raise _damaged(folder, "sizes of its flash or names of its functions")
+    if found is None or int(found[1]) != image.arena_size:
+        raise _damaged(folder, "its arena is not that of the header")
     return int(found[1])
 
 
-def _content(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
-    """A file of a project, as it was generated."""
-    content = _inside(folder, name).read_bytes()
+def _content(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
+    """A source file of a project, as it was generated."""
+    content = _inside(folder, name)
     digests = manifest.get("files")
     wanted = digests.get(name) if isinstance(digests, Mapping) else None
     if hashlib.sha256(content).hexdigest() != wanted:
         raise UsageError(
             f"{folder / name} was changed since it was generated", hint="generate the project again"
         )
-    return content
+    try:
+        return content.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise _damaged(folder, f"{name} is no text of ours") from error
 
 
-def _inside(folder: Path, name: str) -> Path:
-    """A regular file of a folder; a link may not lead out of it."""
+def _inside(folder: Path, name: str) -> bytes:
+    """What a regular file of a folder holds; a symbolic link may not lead out of it."""
     path = (folder / name).resolve()
     if path.parent != folder.resolve() or not path.is_file():
         raise UsageError(
             f"{folder} has no file {name} of its own", hint="generate the project again"
         )
-    return path
-
-
-def _names(folder: Path, manifest: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    listed = manifest.get(key)
-    names = tuple(map(str, listed)) if isinstance(listed, list) else ()
-    if not names or not all(re.fullmatch(r"[A-Za-z0-9_]+\.[cS]", name) for name in names):
-        raise _damaged(folder, key)
-    return names
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _text(manifest: Mapping[str, Any], key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,6 +76,15 @@ def read_any(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: damaged ({error})", hint="generate the project again") from error
     found: dict[str, Any] = manifest
     return found
+
+
+def sources(manifest: Mapping[str, Any], key: str = "sources") -> tuple[str, ...]:
+    """The C and assembly files that a manifest lists: names alone, so that none leads out of the project."""
+    listed = manifest.get(key)
+    names = tuple(map(str, listed)) if isinstance(listed, list) else ()
+    if not names or not all(re.fullmatch(r"[A-Za-z0-9_]+\.[cS]", name) for name in names):
+        raise UsageError(f"{MANIFEST}: {key} is damaged", hint="generate the project again")
+    return names
 
 
 def write_result(folder: Path, found: Mapping[str, Any]) -> None:

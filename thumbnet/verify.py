@@ -43,7 +43,8 @@ def build(folder: Path, choice: str = "auto", progress: Progress = silent) -> Bu
     manifest = project.read_any(folder)
     target = load_target(manifest["target"])
     compiler = toolchain.find(choice)
-    sources = (*manifest.get("firmware", FIRMWARE_SOURCES), *manifest["sources"])
+    board = project.sources(manifest, "firmware") if "firmware" in manifest else FIRMWARE_SOURCES
+    sources = (*board, *project.sources(manifest))
     elf = folder / BUILD / f"{manifest['model']}.elf"
     advance = progress(f"compiling with {compiler.kind}", 1)
     toolchain.build_firmware(compiler, target, folder, sources, "link.ld", elf)
@@ -248,7 +249,7 @@ def scored(
         samples = _first(samples, options.max_samples)
     stored = stored_inputs(graph, samples)
     library = folder / BUILD / "host" / f"lib{image.name}.so"
-    sources = tuple(project.read_any(folder)["host_sources"])
+    sources = project.sources(project.read_any(folder), "host_sources")
     toolchain.build_host(folder, sources, library)
     outputs = HostModel(library, image).run(stored, progress("host build", len(samples)))
     advance = progress("reference", len(samples))
