@@ -98,7 +98,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "steps": [_step(plan, step) for step in plan.steps],
         "consumed": _consumed(plan),
     }
-    board = {"model": model, "target": target, "prefixes": (name,)}
+    board = {"model": model, "target": target}
     files = {
         f"{name}.h": render("model.h.j2", **network),
         f"{name}.c": render("model.c.j2", **network),

@@ -173,7 +173,7 @@ def test_a_wrong_weight_shows_in_its_model_alone(copy: Path) -> None:
     source = copy / "app/small.c"
     head, array, rest = source.read_text().partition("static const int8_t step")
     first, *rows = rest.split("\n")
-    rows[:20] = [re.sub(r"-?\d+", "77", row) for row in rows[:20]]
+    rows[:5] = [re.sub(r"-?\d+", "77", row) for row in rows[:5]]
     source.write_text(head + array + "\n".join([first, *rows]))
     found = linked.check(copy / "app", BRIEF)
     good, bad = found["models"]
