@@ -90,20 +90,22 @@ def definitions(text: str) -> tuple[str, ...]:
     lines = rest.split("\n")[1:] if includes else text.split("\n")
     found: list[str] = []
     unit: list[str] = []
-    depth = comment = False
+    in_braces = in_comment = False
     for line in lines:
         if not line and not unit:
             continue
         unit.append(line)
-        comment = not depth and (comment or line.startswith("/*")) and "*/" not in line
-        if comment or (not depth and line.endswith("*/")):
-            continue
-        closed = line.startswith("}") if depth else line.endswith(";")
-        depth = not closed and (depth or line.endswith("{") or line.startswith("{"))
-        if closed:
+        if in_braces:
+            complete = line.startswith("}")
+            in_braces = not complete
+        elif in_comment or line.startswith("/*"):
+            complete, in_comment = False, not line.endswith("*/")
+        else:
+            complete, in_braces = line.endswith(";"), line.endswith("{")
+        if complete:
             found.append("\n".join(unit))
             unit = []
-    if any(line for line in unit):
+    if any(unit):
         raise _strange("the end of a definition is missing")
     return tuple(found)
 

@@ -124,7 +124,8 @@ def emulate(
     with show.progress(quiet or as_json) as progress:
         if project.is_linked(project.read_any(folder)):
             found = linked.check(folder, RunOptions(**options), data, progress)
-            _finish(found, as_json, show_linked.checked, layout, "models")
+            shown = functools.partial(show_linked.checked, by=by)
+            _finish(found, as_json, shown, layout, "models")
             return
         if len(data) > 1:
             raise UsageError(

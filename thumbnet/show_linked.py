@@ -20,10 +20,14 @@ def linked(found: dict[str, Any], folder: Path) -> None:
     show.out.print(f"wrote {folder}/ - next: thumbnet emulate {folder}", soft_wrap=True)
 
 
-def checked(found: dict[str, Any]) -> None:
-    """What `emulate` found."""
+def checked(found: dict[str, Any], by: str = "layers") -> None:
+    """What `emulate` found; profiles of each model where they are asked for."""
     _title(found)
     show.table(views.models(found))
+    for model in found["models"] if by != "layers" else ():
+        if model["profile"] is not None:
+            show.out.print(f"[bold]{model['model']}[/]")
+            show.profile(model, by)
     _memory(found)
     flash = found["flash"]
     parts = [f"weights {flash['weights']:,}", f"constants {flash['constants']:,}"]

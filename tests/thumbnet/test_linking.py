@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -14,8 +15,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from codegen import graph_file, reference
 from emulator.fault import Fault
 from emulator.model import EmulatedApp
 from targets import toolchain
@@ -209,12 +212,31 @@ def test_the_header_tells_what_a_run_destroys_and_is_cpp(both: Path, tmp_path: P
     subprocess.run(command, check=True)
 
 
-def test_the_host_library_holds_the_whole_application(both: Path, tmp_path: Path) -> None:
+def test_on_the_host_they_take_turns_in_an_arena_that_nobody_clears(
+    both: Path, tmp_path: Path
+) -> None:
     strict = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror")
-    sources = project.sources(project.read_any(both / "app"), "host_sources")
-    toolchain.build_host(both / "app", sources, tmp_path / "libapp.so", strict)
-    program = "import ctypes, sys; sys.exit(ctypes.CDLL(sys.argv[1]).app_init())"
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "libapp.so")], check=True)
+    manifest = project.read_any(both / "app")
+    library = tmp_path / "libapp.so"
+    toolchain.build_host(both / "app", project.sources(manifest, "host_sources"), library, strict)
+    app = ctypes.CDLL(str(library))
+    assert app.app_init() == 0
+    generator = np.random.default_rng(1)
+    for _ in range(4):
+        for model in manifest["models"]:
+            name, (port,), (result,) = model["model"], model["inputs"], model["outputs"]
+            graph = graph_file.load(both / "app" / linking.reference_file(name))
+            x = generator.integers(-128, 128, port["shape"]).astype(np.int8)
+            context = ctypes.addressof(ctypes.c_void_p.in_dll(app, f"app_ctx_{name}"))
+            for function in ("input", "output"):
+                getattr(app, f"{name}_{function}").restype = ctypes.c_void_p
+            ctypes.memmove(
+                getattr(app, f"{name}_input")(ctypes.c_void_p(context), 0), x.tobytes(), x.size
+            )
+            assert getattr(app, f"{name}_run")(ctypes.c_void_p(context)) == 0
+            found = getattr(app, f"{name}_output")(ctypes.c_void_p(context), 0)
+            (expected,) = reference.run(graph, (x,))
+            assert ctypes.string_at(found, result["size"]) == expected.tobytes()
 
 
 Tamper = Callable[[Path], None]
@@ -361,6 +383,7 @@ def test_the_command_line(twins: Path, tmp_path: Path) -> None:
     assert "0 mismatched bytes in 4 samples on the emulated core and 597 on the host" in done.stdout
     found = json.loads(run("emulate", app, "--max-samples", 1, "--json").stdout)
     assert [model["model"] for model in found["models"]] == ["digits", "small"]
+    assert "conv2d.gemm" in run("emulate", app, "--max-samples", 1, "--by", "kernels").stdout
     table = run("emulate", app, "--max-samples", 1, "--format", "csv").stdout.splitlines()
     assert table[0].startswith("model,samples,mismatched") and len(table) == 3
     done = run("link", app, app, "-o", tmp_path / "b", "--json")
