@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,9 +56,12 @@ def link_projects(
     if len(folders) < 2:
         raise UsageError("one project is not to be linked", hint="name two or more")
     _check_output(folders, output)
-    manifests = [project.read_manifest(folder) for folder in folders]
-    target = _target(manifests, board)
-    given = [_read(folder, found) for folder, found in zip(folders, manifests, strict=True)]
+    given = []
+    for folder in folders:
+        manifest = project.read_manifest(folder)
+        with _naming(folder):
+            given.append(_read(folder, manifest))
+    target = _target([one.manifest for one in given], board)
     linked = link.link(tuple(one.part for one in given), target)
     files = {name: text.encode() for name, text in linked.project.files.items()}
     files |= {reference_file(one.part.name): one.graph for one in given}
@@ -73,6 +77,15 @@ def reference_file(name: str) -> str:
     return f"reference/{name}.npz"
 
 
+@contextmanager
+def _naming(folder: Path) -> Iterator[None]:
+    """Says in which of the projects an error lies."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{folder}: {error.message}", hint=error.hint) from error
+
+
 def _check_output(folders: tuple[Path, ...], output: Path) -> None:
     """The output is replaced in whole: no input may be it, or lie in it."""
     for folder in folders:
@@ -84,13 +97,11 @@ def _check_output(folders: tuple[Path, ...], output: Path) -> None:
 
 
 def _target(manifests: list[dict[str, Any]], board: str | None) -> Target:
-    names = [_text(manifest, "target") for manifest in manifests]
+    names = [manifest["target"] for manifest in manifests]
     targets = [load_target(name) for name in names]
     cores = {target.core.name for target in targets}
     if len(cores) > 1:
-        found = ", ".join(
-            f"{_text(m, 'model')} for {n}" for m, n in zip(manifests, names, strict=True)
-        )
+        found = ", ".join(f"{m['model']} for {n}" for m, n in zip(manifests, names, strict=True))
         raise UsageError(
             f"the projects are for different cores: {found}",
             hint="generate them again with the same --target",
@@ -112,7 +123,9 @@ def _target(manifests: list[dict[str, Any]], board: str | None) -> Target:
 def _read(folder: Path, manifest: dict[str, Any]) -> _Given:
     name = _text(manifest, "model")
     if identifier(name) != name:
-        raise _damaged(folder, f"{name!r} is no model's name")
+        raise _damaged(f"{name!r} is no model's name")
+    if _text(manifest, "target").endswith(".toml"):  # would be read from anywhere
+        raise _damaged("target")
     sources = {
         file for key in ("sources", "host_sources") for file in project.sources(manifest, key)
     }
@@ -120,7 +133,7 @@ def _read(folder: Path, manifest: dict[str, Any]) -> _Given:
     twins = "kernels_host.c" in sources
     expected = {f"{name}.c", "kernels.c", *assembly[:1], *(["kernels_host.c"] if twins else [])}
     if sources != expected:
-        raise _damaged(folder, f"sources are {', '.join(sorted(sources))}")
+        raise _damaged(f"sources are {', '.join(sorted(sources))}")
     texts = {
         file: _content(folder, manifest, file) for file in (*expected, f"{name}.h", "kernels.h")
     }
@@ -130,14 +143,14 @@ def _read(folder: Path, manifest: dict[str, Any]) -> _Given:
         texts[assembly[0]] if assembly else "",
         texts.get("kernels_host.c", ""),
     )
-    arena = _arena(folder, manifest, texts[f"{name}.h"])
+    arena = _arena(manifest, texts[f"{name}.h"])
     part = link.Part(name, arena, texts[f"{name}.h"], texts[f"{name}.c"], kernels)
     graph = _inside(folder, project.REFERENCE)
     graph_file.load(folder / project.REFERENCE)  # refuses what is damaged
     return _Given(manifest, part, graph)
 
 
-def _arena(folder: Path, manifest: Mapping[str, Any], header: str) -> int:
+def _arena(manifest: Mapping[str, Any], header: str) -> int:
     """Bytes of a model's arena, on which its header and all of its manifest must agree."""
     found = re.search(r"^#define \w+_ARENA_SIZE (\d{1,9})u$", header, re.M)
     try:
@@ -145,11 +158,11 @@ def _arena(folder: Path, manifest: Mapping[str, Any], header: str) -> int:
         sizes = [manifest["flash"][key] for key in ("weights", "constants")]
         named = all(isinstance(layer["function"], str) for layer in manifest["layers"])
     except (KeyError, TypeError) as error:
-        raise _damaged(folder, str(error)) from error
+        raise _damaged(str(error)) from error
     if not named or not all(isinstance(size, int) for size in sizes):
-        raise _damaged(folder, "sizes of its flash or names of its functions")
+        raise _damaged("sizes of its flash or names of its functions")
     if found is None or int(found[1]) != image.arena_size:
-        raise _damaged(folder, "its arena is not that of the header")
+        raise _damaged("its arena is not that of the header")
     return int(found[1])
 
 
@@ -160,21 +173,19 @@ def _content(folder: Path, manifest: Mapping[str, Any], name: str) -> str:
     wanted = digests.get(name) if isinstance(digests, Mapping) else None
     if hashlib.sha256(content).hexdigest() != wanted:
         raise UsageError(
-            f"{folder / name} was changed since it was generated", hint="generate the project again"
+            f"{name} was changed since it was generated", hint="generate the project again"
         )
     try:
         return content.decode("ascii")
     except UnicodeDecodeError as error:
-        raise _damaged(folder, f"{name} is no text of ours") from error
+        raise _damaged(f"{name} is no text of ours") from error
 
 
 def _inside(folder: Path, name: str) -> bytes:
     """What a regular file of a folder holds; a symbolic link may not lead out of it."""
     path = (folder / name).resolve()
     if path.parent != folder.resolve() or not path.is_file():
-        raise UsageError(
-            f"{folder} has no file {name} of its own", hint="generate the project again"
-        )
+        raise UsageError(f"no file {name} of its own", hint="generate the project again")
     try:
         return path.read_bytes()
     except OSError as error:
@@ -184,14 +195,12 @@ def _inside(folder: Path, name: str) -> bytes:
 def _text(manifest: Mapping[str, Any], key: str) -> str:
     value = manifest.get(key)
     if not isinstance(value, str):
-        raise UsageError(f"manifest: {key} is damaged", hint="generate the project again")
+        raise _damaged(key)
     return value
 
 
-def _damaged(folder: Path, what: str) -> UsageError:
-    return UsageError(
-        f"{folder / project.MANIFEST}: damaged ({what})", hint="generate the project again"
-    )
+def _damaged(what: str) -> UsageError:
+    return UsageError(f"{project.MANIFEST}: damaged ({what})", hint="generate the project again")
 
 
 def _describe(

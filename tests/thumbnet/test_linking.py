@@ -278,14 +278,15 @@ def foreign_bytes(folder: Path) -> None:
     ("tamper", "message"),
     [
         (changed_source, "small.c was changed since it was generated"),
-        (lead_out, "has no file small.c of its own"),
+        (lead_out, "no file small.c of its own"),
         (damaged_kernels, "not as thumbnet writes them"),
         (foreign_bytes, "small.c is no text of ours"),
-        (lambda f: (f / "kernels.h").unlink(), "has no file kernels.h"),
+        (lambda f: (f / "kernels.h").unlink(), "no file kernels.h"),
         (lambda f: (f / "reference.npz").write_bytes(b"PK"), "reference.npz"),
         (lambda f: edit_manifest(f, model="../small"), "is no model's name"),
-        (lambda f: edit_manifest(f, model=7), "model is damaged"),
-        (lambda f: edit_manifest(f, target=None), "target is damaged"),
+        (lambda f: edit_manifest(f, model=7), "damaged (model)"),
+        (lambda f: edit_manifest(f, target=None), "damaged (target)"),
+        (lambda f: edit_manifest(f, target="/tmp/board.toml"), "damaged (target)"),
         (lambda f: edit_manifest(f, sources=["../../etc/x.c"]), "sources is damaged"),
         (lambda f: edit_manifest(f, sources="small.c"), "sources is damaged"),
         (lambda f: edit_manifest(f, host_sources=["other.c"]), "damaged"),
@@ -304,6 +305,7 @@ def test_damaged_and_hostile_projects_are_refused(copy: Path, tamper: Tamper, me
     with pytest.raises(UsageError) as caught:
         linking.link_projects((copy / "digits", copy / "small"), copy / "app")
     assert message in caught.value.message and caught.value.hint
+    assert str(copy / "small") in caught.value.message
     assert (copy / "app" / project.MANIFEST).read_bytes() == before
 
 
