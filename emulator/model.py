@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -66,6 +66,14 @@ class EmulatedModel:
         """Closes the machine."""
         self._machine.close()
 
+    def attach(self) -> None:
+        """Takes the machine for this model: its context and arena, and what it may access."""
+        self._context = self._machine.address(self._image.context)
+        self._arena = self._machine.address("app_arena")
+        self._machine.confine(self._image.context, "app_arena")
+        if self._map is not None:
+            self._shadow = self._machine.shadow(self._arena, self._map)
+
     def infer(self, inputs: tuple[bytes, ...]) -> EmulatedInference:
         """Runs one inference on an arena that holds nothing of the last one."""
         machine, image = self._machine, self._image
@@ -91,15 +99,8 @@ class EmulatedModel:
             yield self._machine.read(self._arena, self._image.arena_size)
 
     def _boot(self) -> None:
-        self._machine.boot()
-        status = self._machine.read_word(self._machine.address("app_status"))
-        if status:
-            raise self._machine.fault(f"{self._image.name}_init returned {_signed(status)}")
-        self._context = self._machine.address("app_ctx")
-        self._arena = self._machine.address("app_arena")
-        self._machine.confine("app_ctx", "app_arena")
-        if self._map is not None:
-            self._shadow = self._machine.shadow(self._arena, self._map)
+        _boot(self._machine, self._image.name)
+        self.attach()
 
     def _load(self, inputs: tuple[bytes, ...]) -> None:
         sizes = tuple(len(data) for data in inputs)
@@ -151,6 +152,46 @@ class EmulatedModel:
     def _count(self, run: Measured) -> StepCount:
         cost = self._pricing.run(run.blocks, self._machine.code)
         return StepCount(cost.instructions, cost.cycles)
+
+
+class EmulatedApp:
+    """Several models in one firmware, in one arena, on one machine: they run one after the other.
+
+    The image must hold what templates/app makes.
+    """
+
+    def __init__(
+        self, machine: Engine, images: Sequence[ModelImage], arenas: Sequence[ArenaMap | None]
+    ) -> None:
+        """Takes over a machine that has not been booted; see EmulatedModel."""
+        self._machine = machine
+        pairs = zip(images, arenas, strict=True)
+        self._models = tuple(EmulatedModel(machine, image, arena=arena) for image, arena in pairs)
+
+    def __enter__(self) -> Self:
+        """Boots the firmware."""
+        try:
+            _boot(self._machine, "app")
+        except BaseException:  # no __exit__ follows: nothing may be left running
+            self._machine.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the machine."""
+        self._machine.close()
+
+    def infer(self, model: int, inputs: tuple[bytes, ...]) -> EmulatedInference:
+        """Runs one inference of one of the models, which may touch no other's context."""
+        self._models[model].attach()
+        return self._models[model].infer(inputs)
+
+
+def _boot(machine: Engine, name: str) -> None:
+    machine.boot()
+    status = machine.read_word(machine.address("app_status"))
+    if status:
+        raise machine.fault(f"{name}_init returned {_signed(status)}")
 
 
 def _signed(word: int) -> int:

@@ -15,6 +15,7 @@ class ModelImage:
     inputs: tuple[int, ...]  # bytes of each
     outputs: tuple[int, ...]
     arena_size: int
+    context: str = "app_ctx"  # the variable that holds the model's context
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from thumbnet.cli_options import (
     data_option,
     format_option,
     model_options,
+    models_data_option,
     output_options,
     run_options,
     seed_option,
@@ -102,19 +103,37 @@ def generate(model: Path, output: Path, as_json: bool, quiet: bool, **options: A
 
 @command("emulate")
 @click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
-@data_option
+@models_data_option
 @run_options
 @by_option
 @format_option
 @seed_option
-def emulate(folder: Path, as_json: bool, quiet: bool, by: str, layout: str, **options: Any) -> None:
+def emulate(
+    folder: Path,
+    data: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    by: str,
+    layout: str,
+    **options: Any,
+) -> None:
     """Run a project's firmware in the emulator and compare it with the reference, byte for byte."""
-    from thumbnet import show, verify
+    from thumbnet import linked, project, show, show_linked, verify
     from thumbnet.options import RunOptions
 
     with show.progress(quiet or as_json) as progress:
-        found = verify.verify(folder, RunOptions(**options), progress=progress)
-    _finish(found, as_json, by, layout)
+        if project.is_linked(project.read_any(folder)):
+            found = linked.check(folder, RunOptions(**options), data, progress)
+            shown = functools.partial(show_linked.checked, by=by)
+            _finish(found, as_json, shown, layout, "models")
+            return
+        if len(data) > 1:
+            raise UsageError(
+                "--data is given twice", hint="only linked projects have several models"
+            )
+        chosen = RunOptions(data=data[0] if data else None, **options)
+        found = verify.verify(folder, chosen, progress=progress)
+    _finish(found, as_json, functools.partial(show.checked, by=by), layout)
 
 
 @command("run")
@@ -156,7 +175,7 @@ def run(
             progress,
         )
     _warn(warnings, quiet)
-    _finish(found, as_json, by, layout)
+    _finish(found, as_json, functools.partial(show.checked, by=by), layout)
 
 
 @command("ops")
@@ -230,11 +249,15 @@ def print_result(
         show(found)
 
 
-def _finish(found: dict[str, Any], as_json: bool, by: str, layout: str) -> None:
+def _finish(
+    found: dict[str, Any],
+    as_json: bool,
+    show: Callable[[dict[str, Any]], None],
+    layout: str,
+    view: str = "layers",
+) -> None:
     """Prints the result of a check and ends with its exit code."""
-    from thumbnet import show
-
-    print_result(found, as_json, functools.partial(show.checked, by=by), layout)
+    print_result(found, as_json, show, layout, view)
     host = found["host"]
     if found["mismatched_bytes"] or (host and host["mismatched_bytes"]):
         sys.exit(Mismatch.exit_code)

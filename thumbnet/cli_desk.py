@@ -36,7 +36,7 @@ def build(folder: Path, toolchain: str, formats: str, as_json: bool, quiet: bool
             raise UsageError(f"unknown format '{form}'", hint=hint)
     with show.progress(quiet or as_json) as progress:
         built = verify.build(folder, toolchain, progress)
-    manifest = project.read_manifest(folder)
+    manifest = project.read_any(folder)
     target = load(manifest["target"])
     paths = {form: str(images.convert(built.elf, form, target)) for form in wanted}
     found = {

@@ -105,6 +105,12 @@ format_option = click.option(
     help="How to print the table.",
 )
 data_option = click.option("--data", metavar="FILE[:KEY]", help="Samples, with labels to score.")
+models_data_option = click.option(
+    "--data",
+    multiple=True,
+    metavar="[MODEL=]FILE[:KEY]",
+    help="Samples, with labels to score; of linked models once for each, like kws=kws.npz.",
+)
 seed_option = click.option("--seed", default=0, show_default=True, help="Seed of random data.")
 toolchain_option = click.option(
     "--toolchain",

@@ -1,4 +1,4 @@
-"""The verbs on finished builds: `compare`, `export`, `report`."""
+"""The verbs on finished builds: `link`, `compare`, `export`, `report`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,31 @@ from typing import Any
 import rich_click as click
 
 from targets.errors import ThumbnetError
-from thumbnet.cli import command
+from thumbnet.cli import command, print_result
 from thumbnet.cli_options import data_option, format_option, toolchain_option
+
+
+@command("link")
+@click.argument(
+    "folders", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="DIR..."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="OUT",
+    help="Folder to write the project to.",
+)
+@click.option("-t", "--target", help="Its board. [default: that of all projects]")
+def link(
+    folders: tuple[Path, ...], output: Path, target: str | None, as_json: bool, quiet: bool
+) -> None:
+    """Make one firmware of several projects: equal kernels once, one arena for all models."""
+    from thumbnet import linking, show_linked
+
+    found = linking.link_projects(folders, output, target)
+    print_result(found, as_json, lambda found: show_linked.linked(found, output))
 
 
 @command("compare")

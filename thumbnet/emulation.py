@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from emulator import native
 from emulator.cortex_m import CortexM
 from emulator.engine import Engine
 from emulator.fault import Fault
-from emulator.model import EmulatedInference, EmulatedModel
+from emulator.model import EmulatedApp, EmulatedInference, EmulatedModel
 from emulator.qemu import QemuMachine
 from emulator.shadow import ArenaMap
 from targets.machine import ModelImage
@@ -83,6 +83,42 @@ def infer(
     return runs, checked
 
 
+def interleave(
+    jobs: Sequence[Job], inputs: Sequence[list[Sample]], advance: Callable[[int], None]
+) -> tuple[list[list[EmulatedInference]], int]:
+    """Inferences of several models in one firmware: the first sample of each, the second of each, ...
+
+    Args:
+        jobs: one per model, of the same image and options, with their arenas.
+        inputs: the samples of each.
+        advance: moves a progress bar on.
+
+    Returns:
+        The inferences of each model, and how many of the first ones had every access checked.
+    """
+    runs: list[list[EmulatedInference]] = [[] for _ in jobs]
+    longest = max(map(len, inputs))
+    checked = _checked(jobs[0].options, longest)
+    for watch, rounds in ((True, range(checked)), (False, range(checked, longest))):
+        for model, inference in _interleave(jobs, inputs, rounds, watch) if rounds else ():
+            runs[model].append(inference)
+            advance(1)
+    return runs, checked
+
+
+def _interleave(
+    jobs: Sequence[Job], inputs: Sequence[list[Sample]], rounds: range, watch: bool
+) -> Iterator[tuple[int, EmulatedInference]]:
+    """Model and inference, in the order in which one machine runs them."""
+    slowest = max(jobs, key=lambda job: job.instruction_limit)
+    arenas = [job.arena for job in jobs]
+    with EmulatedApp(slowest.engine(watch), [job.image for job in jobs], arenas) as app:
+        for sample in rounds:
+            for model, job in enumerate(jobs):
+                if sample < len(inputs[model]):
+                    yield model, _infer_one(job, partial(app.infer, model), inputs[model][sample])
+
+
 def trace(job: Job, sample: Sample) -> list[bytes]:
     """The whole arena after each step of an inference."""
     with EmulatedModel(job.engine(), job.image) as model:
@@ -108,14 +144,16 @@ def _infer(
     if inputs:
         with EmulatedModel(job.engine(watch), job.image, arena=job.arena) as model:
             for sample in inputs:
-                runs.append(_infer_one(job, model, sample))
+                runs.append(_infer_one(job, model.infer, sample))
                 advance(1)
     return runs
 
 
-def _infer_one(job: Job, model: EmulatedModel, sample: Sample) -> EmulatedInference:
+def _infer_one(
+    job: Job, infer: Callable[[Sample], EmulatedInference], sample: Sample
+) -> EmulatedInference:
     try:
-        return model.infer(sample)
+        return infer(sample)
     except Fault as fault:
         step = fault.report.step
         raise (fault if step is None else fault.in_step(step, job.layers[step])) from fault

@@ -54,7 +54,7 @@ def flash(
         ToolMissing: no tool for the board is installed.
         DeviceError: the board is not attached, writing failed, or it runs another image.
     """
-    manifest = project.read_manifest(folder)
+    manifest = project.read_any(folder)
     target = load_target(manifest["target"])
     devices = usb.attached()
     wanted = flashers.Job(target, folder, devices, options.port, options.probe)

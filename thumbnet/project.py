@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,23 @@ def write(folder: Path, files: Mapping[str, bytes], marker: str = MANIFEST) -> N
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a project."""
+    """The manifest of a project of one model."""
+    manifest = read_any(folder)
+    if is_linked(manifest):
+        raise UsageError(
+            f"{folder} holds several models, linked into one firmware",
+            hint="use the project of one of them; linked ones can be built, emulated and flashed",
+        )
+    return manifest
+
+
+def is_linked(manifest: Mapping[str, Any]) -> bool:
+    """Whether a project holds several models in one firmware."""
+    return "models" in manifest
+
+
+def read_any(folder: Path) -> dict[str, Any]:
+    """The manifest of a project, of one model or of several that are linked."""
     path = folder / MANIFEST
     if not path.is_file():
         raise UsageError(
@@ -59,6 +76,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: damaged ({error})", hint="generate the project again") from error
     found: dict[str, Any] = manifest
     return found
+
+
+def sources(manifest: Mapping[str, Any], key: str = "sources") -> tuple[str, ...]:
+    """The C and assembly files that a manifest lists: names alone, so that none leads out of the project."""
+    listed = manifest.get(key)
+    names = tuple(map(str, listed)) if isinstance(listed, list) else ()
+    if not names or not all(re.fullmatch(r"[A-Za-z0-9_]+\.[cS]", name) for name in names):
+        raise UsageError(f"{MANIFEST}: {key} is damaged", hint="generate the project again")
+    return names
 
 
 def write_result(folder: Path, found: Mapping[str, Any]) -> None:
@@ -80,12 +106,13 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     return found if same else None
 
 
-def image(manifest: Mapping[str, Any]) -> ModelImage:
-    """What a machine must know of the firmware."""
+def image(manifest: Mapping[str, Any], context: str = "app_ctx") -> ModelImage:
+    """What a machine must know of a model in the firmware, and of the variable that is its context."""
     return ModelImage(
         name=manifest["model"],
         steps=len(manifest["layers"]),
         inputs=tuple(port["size"] for port in manifest["inputs"]),
         outputs=tuple(port["size"] for port in manifest["outputs"]),
         arena_size=manifest["arena_size"],
+        context=context,
     )

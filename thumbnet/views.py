@@ -54,6 +54,24 @@ def _member(member: Found) -> tuple[Value, ...]:
     )
 
 
+def models(found: Found) -> Table:
+    """One row per model of a linked project that was emulated."""
+    headings = ("model", "samples", "mismatched", "instructions", "cycles", "arena B", "weights B")
+    rows = [
+        (
+            model["model"],
+            model["samples"],
+            model["mismatched_bytes"],
+            model["instructions"],
+            model["cycles"],
+            model["arena_size"],
+            model["flash"]["weights"],
+        )
+        for model in found["models"]
+    ]
+    return Table(headings, rows)
+
+
 def boards(found: Found) -> Table:
     """The targets."""
     headings = ("name", "core", "MHz", "flash KiB", "RAM KiB", "flashed by", "QEMU", "validated")
