@@ -14,7 +14,7 @@ from thumbnet.options import CompileOptions, EngineName, RunOptions
 
 # Least score of the device, over the whole set; the float model's is at most 0.007 away.
 LEAST = {"kws": 0.90, "ic": 0.85, "vww": 0.84, "ad": 0.86, "sww": 0.93}
-ARENA = {"kws": 8_960, "ic": 33_280, "vww": 37_632, "ad": 640, "sww": 3_840}
+ARENA = {"kws": 8_960, "ic": 33_280, "vww": 37_632, "ad": 768, "sww": 3_840}  # ad: 976 B in all
 LEAST_ARENA = {
     "kws": 4_394,
     "ic": 11_920,

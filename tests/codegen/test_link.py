@@ -7,7 +7,7 @@ import pytest
 from codegen import link, units
 from targets.errors import UsageError
 from targets.target import load
-from tests.golden.network import TARGETS, files
+from tests.golden.network import NAMES, files
 
 HELPER = """\
 /* Limits
@@ -53,7 +53,7 @@ def test_definitions_keep_their_comments_and_every_line() -> None:
     assert [units.defined_name(b) for b in bodies] == ["saturate", "table", "word_t", "m_a"]
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", NAMES)
 def test_emitted_kernels_are_read_whole(target: str) -> None:
     texts = files(target)
     (assembly,) = (name for name in texts if name.endswith(".S"))

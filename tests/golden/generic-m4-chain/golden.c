@@ -134,6 +134,20 @@ static inline int8_t *take(int8_t *to, const int8_t *ring, int32_t ring_size, in
 
 static int8_t *fill(int8_t *to, int8_t value, int32_t size)
 {
+    const uint32_t word = (uint8_t)value * 0x01010101u;
+
+    if ((((uintptr_t)to | (uint32_t)size) & 15u) == 0u) { /* four words at a time: no call of memset */
+        word_t *put = (word_t *)(void *)to;
+
+        for (uint32_t blocks = (uint32_t)size / 16u; blocks != 0u; --blocks) {
+            put[0] = word;
+            put[1] = word;
+            put[2] = word;
+            put[3] = word;
+            put += 4;
+        }
+        return (int8_t *)put;
+    }
     for (; size > 0; --size) {
         *to++ = value;
     }
