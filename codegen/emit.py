@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import jinja2
+import numpy as np
 
-from codegen import __version__
+from codegen import __version__, firmware
 from codegen.ir import Port, macs
 from codegen.kernel import Constant
 from codegen.names import comment, identifier
 from codegen.plan import ALIGNMENT, Function, Plan, Slot, Step
+from targets import console as consoles
 from targets.target import Core, Target
 
 NUMBERS_PER_ROW = 16
@@ -28,6 +32,7 @@ class Model:
     core: str
     sources: tuple[str, ...]
     host_sources: tuple[str, ...]
+    firmware: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,15 @@ class Project:
         files: content by name.
         sources: what a firmware compiles of the model.
         host_sources: what a host build compiles: twins in C stand in for kernels in assembly.
+        firmware: what a firmware compiles besides the model.
+        build_id: what an image is known by, in hex: the hash of all files.
     """
 
     files: Mapping[str, str]
     sources: tuple[str, ...]
     host_sources: tuple[str, ...]
+    firmware: tuple[str, ...]
+    build_id: str
 
 
 @cache
@@ -76,6 +85,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
     in_c = [f for f in plan.functions if f.kernel.assembly is None]
     tuned = [f for f in plan.functions if f.kernel.assembly is not None]
     assembly = f"kernels_{identifier(plan.core.name)}.S"
+    console = consoles.of(target)
     model = Model(
         name=name,
         macro=name.upper(),
@@ -83,16 +93,19 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         core=plan.core.name,
         sources=(f"{name}.c", "kernels.c", *([assembly] if tuned else [])),
         host_sources=(f"{name}.c", "kernels.c", *(["kernels_host.c"] if tuned else [])),
+        firmware=firmware.CONSOLE_SOURCES if console else firmware.PLAIN_SOURCES,
     )
+    ports = list(_ports(plan))
     network = {
         "model": model,
         "figures": figures(plan),
-        "ports": list(_ports(plan)),
+        "ports": ports,
         "slots": [_slot_row(slot) for slot in _unique_slots(plan)],
         "steps": [_step(plan, step) for step in plan.steps],
         "consumed": _consumed(plan),
+        "weights_crc": _weights_crc(plan),
     }
-    board = {"model": model, "target": target}
+    board = {"model": model, "target": target, "console": console}
     files = {
         f"{name}.h": render("model.h.j2", **network),
         f"{name}.c": render("model.c.j2", **network),
@@ -112,7 +125,16 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         functions = list(zip(tuned, bodies, strict=True))
         files[assembly] = render("kernels.S.j2", model=model, functions=functions)
         files["kernels_host.c"] = _kernels_in_c(model, plan.core, tuned)
-    return Project(files, model.sources, model.host_sources)
+    app = None
+    if console:
+        consumes = any(plan.input_is_consumed(port.tensor) for port in plan.graph.inputs)
+        app = firmware.describe(console, target, ports, figures(plan), consumes)
+        files |= firmware.files(render, app, board)
+    build = firmware.build_id(files)
+    if app:
+        said = firmware.hello(render, app, target, name, figures(plan), build)
+        files[firmware.HELLO_FILE] = said
+    return Project(files, model.sources, model.host_sources, model.firmware, build)
 
 
 def _dense(text: str) -> str:
@@ -152,13 +174,13 @@ def figures(plan: Plan) -> dict[str, int]:
     }
 
 
-def _ports(plan: Plan) -> Iterator[dict[str, object]]:
+def _ports(plan: Plan) -> Iterator[dict[str, Any]]:
     for is_output, ports in ((False, plan.graph.inputs), (True, plan.graph.outputs)):
         for index, port in enumerate(ports):
             yield _port(plan, port, index, is_output, alone=len(ports) == 1)
 
 
-def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> dict[str, object]:
+def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> dict[str, Any]:
     tensor = plan.graph.tensors[port.tensor]
     assert tensor.quant is not None
     direction = "output" if is_output else "input"
@@ -226,6 +248,17 @@ def _step(plan: Plan, step: Step) -> dict[str, object]:
         "arguments": arguments,
         "constants": constants,
     }
+
+
+def _weights_crc(plan: Plan) -> int:
+    """CRC-32 of all constants as they lie in flash, one behind the other."""
+    crc = 0
+    for step in plan.steps:
+        for constant in step.instance.constants:
+            kind = np.dtype(constant.ctype.removesuffix("_t")).newbyteorder("<")
+            values = constant.data.ravel() if constant.data.size else np.zeros(1)
+            crc = zlib.crc32(values.astype(kind).tobytes(), crc)
+    return crc
 
 
 def _rows(constant: Constant) -> Iterator[str]:

@@ -111,7 +111,12 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
     written = emit.emit(planned, target, sha256)
     sources = {name: text.encode() for name, text in written.files.items()}
     manifest = describe(planned, prepared.float_graph, target, sha256, sources)
-    manifest |= {"sources": written.sources, "host_sources": written.host_sources}
+    manifest |= {
+        "sources": written.sources,
+        "host_sources": written.host_sources,
+        "firmware": written.firmware,
+        "build_id": written.build_id,
+    }
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(prepared.quantized),
@@ -227,7 +232,6 @@ def describe(
     """
     figures = emit.figures(planned)
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in sources.items()}
-    build_id = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     inputs = sum(planned.graph.tensors[p.tensor].size for p in planned.graph.inputs)
     return {
         "schema_version": project.SCHEMA_VERSION,
@@ -259,7 +263,6 @@ def describe(
         "layers": [_layer(planned, step) for step in planned.steps],
         "memory_map": list(_memory_map(planned)),
         "files": digests,
-        "build_id": build_id,
     }
 
 

@@ -25,7 +25,6 @@ from thumbnet.options import RunOptions
 
 Int8Array = npt.NDArray[np.int8]
 BUILD = "build"
-FIRMWARE_SOURCES = ("startup.c", "main.c")
 NOT_COUNTED = "QEMU cannot count here: it loads no plugins, or there is no C compiler to make ours"
 
 
@@ -43,7 +42,7 @@ def build(folder: Path, choice: str = "auto", progress: Progress = silent) -> Bu
     manifest = project.read_manifest(folder)
     target = load_target(manifest["target"])
     compiler = toolchain.find(choice)
-    sources = (*FIRMWARE_SOURCES, *manifest["sources"])
+    sources = (*manifest["firmware"], *manifest["sources"])
     elf = folder / BUILD / f"{manifest['model']}.elf"
     advance = progress(f"compiling with {compiler.kind}", 1)
     toolchain.build_firmware(compiler, target, folder, sources, "link.ld", elf)
