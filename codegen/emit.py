@@ -104,6 +104,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "steps": [_step(plan, step) for step in plan.steps],
         "consumed": _consumed(plan),
         "weights_crc": _weights_crc(plan),
+        "has_constants": any(step.instance.constants for step in plan.steps),
     }
     board = {"model": model, "target": target, "console": console}
     files = {

@@ -233,12 +233,10 @@ class Firmware:
             return "reset"
         if self._until and self._until in self._received[self._seen :]:
             return "until"
-        if self._stop_asked:
-            self._stop_asked = False
-            return "stopped"
-        if self._starved:
-            self._starved = False
-            return "starved"
+        if self._stop_asked or self._starved:
+            stop: Stop = "stopped" if self._stop_asked else "starved"
+            self._stop_asked = self._starved = False
+            return stop
         if self._clock.cycles >= limit:
             return "cycles"
         return "idle" if self._asleep and self._board.systick.next_event == NEVER else None

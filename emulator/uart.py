@@ -12,7 +12,6 @@ from emulator.bus import Bus
 from emulator.interrupts import Interrupts
 from targets import family
 
-
 PATIENCE = 64  # polls in vain after which a firmware is taken to wait for input
 
 

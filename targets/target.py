@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -94,7 +94,7 @@ class Target:
     regions: tuple[Region, ...]
     family: str = ""  # of peripherals (targets/family.py); empty: none are known
     console: str = ""  # the UART that the board's host port is wired to; empty without a family
-    wiring: Wiring = Wiring()  # how firmware sets the console up
+    wiring: Wiring = field(default_factory=Wiring)  # how firmware sets the console up
     qemu: str = ""  # machine of qemu-system-arm with this core and memory; empty: none is known
     flash_timing: FlashTiming | None = None  # None: no wait states are known
     validated: Validation | None = None  # None: predicted latencies were never checked on this part

@@ -75,7 +75,7 @@ def steps(path: Path, table: Table) -> Iterator[Step]:
         values = {key: cast(int, value) for key, value in row.items()}
         if not all(0 <= value < 1 << 32 for value in values.values()) or values["register"] % 4:
             raise UsageError(f"{path}: 'setup[{i}]' must hold a word's address and words")
-        yield Step(**values)
+        yield Step(**values)  # type: ignore[arg-type]  # the keys were checked
 
 
 def gpio(path: Path, table: Table) -> Gpio | None:
@@ -95,8 +95,10 @@ def gpio(path: Path, table: Table) -> Gpio | None:
 def wiring(path: Path, table: Table) -> Wiring:
     """A board's [pins], baud and [[setup]]."""
     keys = {"tx": str, "rx": str}
-    row = {} if "pins" not in table else tables.check(
-        path, "pins.", table["pins"], keys, {"function": int}
+    row = (
+        {}
+        if "pins" not in table
+        else tables.check(path, "pins.", table["pins"], keys, {"function": int})
     )
     baud = cast(int, table.get("baud", DEFAULT_BAUD))
     if not 300 <= baud <= 12_000_000:

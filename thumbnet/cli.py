@@ -23,6 +23,7 @@ from thumbnet.cli_options import (
     output_options,
     run_options,
     seed_option,
+    serve_option,
     toolchain_option,
 )
 
@@ -67,7 +68,7 @@ def inspect(
     from thumbnet import inspection, show
 
     found = inspection.inspect(model, _shapes(shapes), simplify)
-    _print(found, as_json, show.inspection)
+    print_found(found, as_json, show.inspection)
 
 
 @command("generate")
@@ -91,7 +92,7 @@ def generate(model: Path, output: Path, as_json: bool, quiet: bool, **options: A
         compiled = compiler.compile_model(model, _compile_options(options), progress)
     _warn(compiled.warnings, quiet)
     project.write(output, compiled.files)
-    _print(compiled.manifest, as_json, lambda found: show.generated(found, output))
+    print_found(compiled.manifest, as_json, lambda found: show.generated(found, output))
 
 
 @command("build")
@@ -112,7 +113,7 @@ def build(folder: Path, toolchain: str, as_json: bool, quiet: bool) -> None:
         "elf": str(built.elf),
         "flash": {"code": built.sizes.code, "read_only": built.sizes.constants},
     }
-    _print(found, as_json, show.built)
+    print_found(found, as_json, show.built)
 
 
 @command("emulate")
@@ -121,11 +122,18 @@ def build(folder: Path, toolchain: str, as_json: bool, quiet: bool) -> None:
 @run_options
 @by_option
 @seed_option
-def emulate(folder: Path, as_json: bool, quiet: bool, by: str, **options: Any) -> None:
+@serve_option
+def emulate(
+    folder: Path, as_json: bool, quiet: bool, by: str, serve: str | None, **options: Any
+) -> None:
     """Run a project's firmware in the emulator and compare it with the reference, byte for byte."""
-    from thumbnet import show, verify
+    from thumbnet import serving, show, verify
     from thumbnet.options import RunOptions
 
+    if serve:
+        found = serving.serve(folder, serve, RunOptions(**options))
+        print_found(found, as_json, lambda found: None)
+        return
     with show.progress(quiet or as_json) as progress:
         found = verify.verify(folder, RunOptions(**options), progress=progress)
     _finish(found, as_json, by)
@@ -177,7 +185,7 @@ def boards(name: str | None, as_json: bool, quiet: bool) -> None:
     """List the targets, or show one."""
     from thumbnet import inspection, show
 
-    _print(inspection.boards(name), as_json, show.boards)
+    print_found(inspection.boards(name), as_json, show.boards)
 
 
 @command("ops")
@@ -185,7 +193,7 @@ def ops(as_json: bool, quiet: bool) -> None:
     """List the ONNX operators that can be compiled, and the kernels that run them."""
     from thumbnet import inspection, show
 
-    _print(inspection.operators(), as_json, show.operators)
+    print_found(inspection.operators(), as_json, show.operators)
 
 
 @command("doctor")
@@ -194,7 +202,7 @@ def doctor(as_json: bool, quiet: bool) -> None:
     from thumbnet import inspection, show
 
     found = inspection.doctor()
-    _print(found, as_json, show.doctor)
+    print_found(found, as_json, show.doctor)
     if not found["ok"]:
         sys.exit(6)
 
@@ -235,7 +243,10 @@ def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _print(found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
+def print_found(
+    found: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]
+) -> None:
+    """Prints a result: as one JSON object, or by a function."""
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -246,7 +257,12 @@ def _finish(found: dict[str, Any], as_json: bool, by: str) -> None:
     """Prints the result of a check and ends with its exit code."""
     from thumbnet import show
 
-    _print(found, as_json, functools.partial(show.checked, by=by))
+    print_found(found, as_json, functools.partial(show.checked, by=by))
+    finish(found)
+
+
+def finish(found: dict[str, Any]) -> None:
+    """Ends with the exit code of a comparison."""
     host = found["host"]
     if found["mismatched_bytes"] or (host and host["mismatched_bytes"]):
         sys.exit(Mismatch.exit_code)
@@ -279,4 +295,4 @@ def main() -> None:
     cli(prog_name="thumbnet")
 
 
-from thumbnet import cli_boot  # noqa: E402, F401  (a verb of its own module: it needs what is above)
+from thumbnet import cli_boot, cli_link  # noqa: E402, F401  (verbs of their own: they need what is above)

@@ -44,9 +44,9 @@ def progress(quiet: bool) -> Iterator[Callable[[str, int], Callable[[int], None]
 
 def generated(found: dict[str, Any], folder: Path) -> None:
     """What `generate` wrote."""
-    _title(found)
+    title(found)
     _print_layers(found["layers"], with_cycles=False)
-    _memory(found)
+    memory(found)
     out.print(f"wrote {folder}/ - next: thumbnet build {folder}, thumbnet emulate {folder}")
 
 
@@ -60,23 +60,23 @@ def built(found: dict[str, Any]) -> None:
 
 def checked(found: dict[str, Any], by: str = "layers") -> None:
     """What `emulate` and `run` found."""
-    _title(found)
+    title(found)
     if by == "layers" or found["profile"] is None:
         _print_layers(found["layers"], with_cycles=found["cycles"] is not None)
     else:
         profile(found, by)
-    _memory(found)
+    memory(found)
     if found["cycles"] is not None:
-        _fact(
+        fact(
             "Inference",
             f"{found['instructions']:,} instructions, {found['cycles']:,} cycles "
             f"({found['cycles_model']})",
         )
         _latency(found)
     if found["not_counted"] is not None:
-        _fact("Inference", found["not_counted"])
-    _accuracy(found)
-    _verdict(found)
+        fact("Inference", found["not_counted"])
+    accuracy(found)
+    verdict(found, "on the emulated core")
 
 
 def _latency(found: dict[str, Any]) -> None:
@@ -85,14 +85,14 @@ def _latency(found: dict[str, Any]) -> None:
     states = timing["wait_states"]
     flash = "without wait states" if states is None else f"{states} wait states"
     band = "not validated" if timing["error"] is None else f"±{timing['error']:.0%}"
-    _fact(
+    fact(
         "Latency",
         f"{timing['latency_ms']:.2f} ms at {clock:g} MHz, {flash} ({band}): "
         f"{timing['cycles']:,} cycles ({timing['model']})",
     )
     for other in found["what_if"]:
         states = "" if other["wait_states"] is None else f", {other['wait_states']} wait states"
-        _fact(
+        fact(
             "What if",
             f"{other['latency_ms']:.2f} ms at {other['clock_hz'] / 1e6:g} MHz{states}: "
             f"{other['cycles']:,} cycles",
@@ -116,13 +116,13 @@ def profile(found: dict[str, Any], by: str) -> None:
 
 def inspection(found: dict[str, Any]) -> None:
     """What `inspect` found."""
-    _title(found)
+    title(found)
     for kind in ("inputs", "outputs"):
         for port in found[kind]:
             shape = "x".join(map(str, port["onnx_shape"]))
-            _fact(kind[:-1].capitalize(), f"{_plain(port['name'])} {shape}")
+            fact(kind[:-1].capitalize(), f"{plain(port['name'])} {shape}")
     _print_layers(found["layers"], with_cycles=False)
-    _memory(found)
+    memory(found)
     table = Table("target", "fits", "RAM", "flash", box=None, pad_edge=False)
     for board in found["boards"]:
         verdict = Text("yes", "green") if board["fits"] else Text("no", "red")
@@ -164,12 +164,13 @@ def doctor(found: dict[str, Any]) -> None:
         missing = "not installed (optional)" if name in found["optional"] else "missing"
         table.add_row(name, version or Text(missing, "yellow"))
     out.print(table)
-    _fact("Host compiler", found["host_compiler"])
-    _fact("Emulator", "works" if found["emulator"] else "does not load")
+    fact("Host compiler", found["host_compiler"])
+    fact("Emulator", "works" if found["emulator"] else "does not load")
     out.print(Text("all well", "green") if found["ok"] else Text("something is missing", "red"))
 
 
-def _title(found: dict[str, Any]) -> None:
+def title(found: dict[str, Any]) -> None:
+    """The model, its target and its size."""
     parts = [f"[bold]{found['model']}[/]"]
     if "target" in found:
         parts.append(f"for {found['target']}")
@@ -202,7 +203,7 @@ def _print_layers(layers: list[dict[str, Any]], with_cycles: bool) -> None:
 
 def _layer_cells(layer: dict[str, Any], total: int, with_cycles: bool) -> list[str]:
     cells = [
-        _plain(layer["name"]),
+        plain(layer["name"]),
         layer["kernel"].removesuffix(".portable"),
         "x".join(map(str, layer["output_shape"][1:])),
         f"{layer['macs']:,}" if layer["macs"] else "",
@@ -215,7 +216,8 @@ def _layer_cells(layer: dict[str, Any], total: int, with_cycles: bool) -> list[s
     return cells
 
 
-def _memory(found: dict[str, Any]) -> None:
+def memory(found: dict[str, Any]) -> None:
+    """SRAM and flash."""
     sram, flash = found["sram"], found["flash"]
     gap = sram["arena"] - sram["arena_bound"]
     proof = "proved minimal" if gap == 0 else f"at most {gap:,} B above the minimum"
@@ -223,27 +225,29 @@ def _memory(found: dict[str, Any]) -> None:
     if "stack" in sram:
         parts.append(f"stack {sram['stack']:,}")
     total = f" = {sram['total']:,} B" if "total" in sram else " B"
-    _fact("SRAM", " + ".join(parts) + total)
+    fact("SRAM", " + ".join(parts) + total)
     parts = [f"weights {flash['weights']:,}", f"constants {flash['constants']:,}"]
     if flash["code"] is not None:
         parts.append(f"code {flash['code']:,}")
     total = f" = {flash['total']:,} B" if "total" in flash else " B"
-    _fact("Flash", " + ".join(parts) + total)
+    fact("Flash", " + ".join(parts) + total)
 
 
-def _accuracy(found: dict[str, Any]) -> None:
-    accuracy = found["accuracy"]
-    if accuracy is None:
+def accuracy(found: dict[str, Any]) -> None:
+    """The score, where there is one."""
+    scores = found["accuracy"]
+    if scores is None:
         return
-    texts = [f"device {_score(accuracy['metric'], accuracy['device'])}"]
-    if accuracy["float"] is not None:
-        texts.insert(0, f"float {_score(accuracy['metric'], accuracy['float'])}")
-    _fact("Accuracy", f"{', '.join(texts)} ({accuracy['metric']}, {accuracy['samples']:,} samples)")
+    texts = [f"device {_score(scores['metric'], scores['device'])}"]
+    if scores["float"] is not None:
+        texts.insert(0, f"float {_score(scores['metric'], scores['float'])}")
+    fact("Accuracy", f"{', '.join(texts)} ({scores['metric']}, {scores['samples']:,} samples)")
 
 
-def _verdict(found: dict[str, Any]) -> None:
+def verdict(found: dict[str, Any], machine: str) -> None:
+    """How many bytes differ, and where that began."""
     wrong, host = found["mismatched_bytes"], found["host"]
-    where = f"in {found['samples']:,} samples on the emulated core"
+    where = f"in {found['samples']:,} samples {machine}"
     if host is not None:
         wrong += host["mismatched_bytes"]
         where += f" and {host['samples']:,} on the host"
@@ -260,7 +264,7 @@ def _verdict(found: dict[str, Any]) -> None:
     if born is not None:
         out.print(
             Text(
-                f"first diverging layer: {_plain(born['layer'])} ({born['kernel']}), element "
+                f"first diverging layer: {plain(born['layer'])} ({born['kernel']}), element "
                 f"{born['element']}: expected {born['expected']}, found {born['found']}; "
                 f"{born['wrong_elements']:,} elements differ"
             )
@@ -271,11 +275,12 @@ def _score(metric: str, value: float) -> str:
     return f"{value:.2%}" if metric == "top1" else f"{value:.4f}"
 
 
-def _fact(name: str, text: str) -> None:
+def fact(name: str, text: str) -> None:
+    """A line with a name."""
     out.print(Text(f"{name:10} ", "bold").append(text, "not bold"), soft_wrap=True)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A model's string without control characters: it must not drive the terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)
 

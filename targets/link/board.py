@@ -10,8 +10,9 @@ from typing import Self
 
 from targets.errors import DeviceError
 from targets.link import ports
-from targets.link.client import SILENCE_S, Client
+from targets.link.client import SILENCE_S, Client, Counts
 from targets.link.messages import Area, Hello
+from targets.link.ports import Port
 from targets.machine import Inference, ModelImage
 from targets.wiring import DEFAULT_BAUD
 
@@ -47,6 +48,7 @@ class Board:
         *,
         baud: int = DEFAULT_BAUD,
         step_s: float = 0.0,
+        port: Port | None = None,
     ) -> None:
         """Opens nothing yet.
 
@@ -56,13 +58,16 @@ class Board:
             build_id: of the firmware that is expected there.
             baud: bits per second.
             step_s: how long one layer may take.
+            port: an open port to use instead of opening the URL, which is a mere name then.
         """
-        self._url = url
+        self.url = url
+        self.baud = baud
         self._image = image
         self._build_id = build_id
-        self._baud = baud
         self._silence_s = SILENCE_S + step_s
+        self._port = port
         self._client: Client | None = None
+        self._counts = Counts()
         self._hello: Hello | None = None
 
     def __enter__(self) -> Self:
@@ -71,7 +76,8 @@ class Board:
         Raises:
             DeviceError: nothing answers, or another firmware does.
         """
-        self._client = Client(ports.open_port(self._url, self._baud))
+        self._client = Client(self._port or ports.open_port(self.url, self.baud))
+        self._counts = self._client.counts
         try:
             self._hello = self._client.hello()
             self._check(self._hello)
@@ -98,6 +104,16 @@ class Board:
         if self._client is None:
             raise DeviceError("not connected")
         return self._client
+
+    @property
+    def counts(self) -> Counts:
+        """What happened on the line since the board was last connected."""
+        return self._counts
+
+    @property
+    def greeted(self) -> bool:
+        """Whether it has ever answered."""
+        return self._hello is not None
 
     @property
     def hello(self) -> Hello:
@@ -140,7 +156,7 @@ class Board:
     def _check(self, hello: Hello) -> None:
         if hello.build_id != self._build_id:
             raise WrongBuild(
-                f"the board at {self._url} runs another build: {hello.model} for {hello.target}, "
+                f"the board at {self.url} runs another build: {hello.model} for {hello.target}, "
                 f"{hello.build_id[:12]}; this project is {self._build_id[:12]}",
                 hint="build and flash this project, then check it",
             )

@@ -6,7 +6,7 @@ Frames that fail are made shorter, so that a bad line is slow but not dead.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import serial
 
@@ -40,21 +40,24 @@ class Refused(DeviceError):
 class Faulted(DeviceError):
     """The firmware has run into a fault (exit code 5)."""
 
-    def __init__(self, fault: DeviceFault) -> None:
-        """Keeps the registers."""
-        where = f" in step {fault.step}" if fault.step >= 0 else ""
+    def __init__(self, fault: DeviceFault, place: str = "") -> None:
+        """Keeps the registers; `place` says where it was, in names."""
+        step = f", step {fault.step}" if fault.step >= 0 else ""
+        place = place or f"pc 0x{fault.pc:08x}, lr 0x{fault.lr:08x}{step}"
         super().__init__(
-            f"the board's firmware faulted{where}: {fault.cause} at pc 0x{fault.pc:08x}, "
-            f"lr 0x{fault.lr:08x}",
-            hint="reset the board",
+            f"the board's firmware faulted: {fault.cause} at {place}", hint="reset the board"
         )
         self.fault = fault
+        self.place = place
+
+    def named(self, place: str) -> Faulted:
+        """The same with a place in names."""
+        return Faulted(self.fault, place)
 
     @property
     def details(self) -> dict[str, object]:
-        """The registers."""
-        names = DeviceFault.__dataclass_fields__
-        return {"fault": {name: getattr(self.fault, name) for name in names}}
+        """The registers, and the place in names."""
+        return {"fault": asdict(self.fault) | {"cause": self.fault.cause, "place": self.place}}
 
 
 @dataclass(slots=True)

@@ -112,7 +112,9 @@ class Receiver:
             if whole:
                 yield decode(whole) or Damaged(whole)
         self._waiting += rest[: 2 * MAX_FRAME]
-        if len(self._waiting) > 2 * MAX_FRAME:  # no frame of ours: a device that talks something else
+        if (
+            len(self._waiting) > 2 * MAX_FRAME
+        ):  # no frame of ours: a device that talks something else
             lost = bytes(self._waiting)
             self._waiting.clear()
             yield Damaged(lost)
