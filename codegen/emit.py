@@ -17,6 +17,7 @@ from codegen.kernel import Constant
 from codegen.names import comment, identifier
 from codegen.plan import ALIGNMENT, Function, Plan, Slot, Step
 from targets import console as consoles
+from targets.console import Console
 from targets.target import Core, Target
 
 NUMBERS_PER_ROW = 16
@@ -119,28 +120,33 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "CMakeLists.txt": render("board/CMakeLists.txt.j2", **board),
     }
     if tuned:
-        bodies = [
-            _dense(render(str(f.kernel.assembly), f=f, order=f.order, **f.instance.params))
-            for f in tuned
-        ]
-        functions = list(zip(tuned, bodies, strict=True))
-        files[assembly] = render("kernels.S.j2", model=model, functions=functions)
+        files[assembly] = _kernels_in_assembly(model, tuned)
         files["kernels_host.c"] = _kernels_in_c(model, plan.core, tuned)
-    app = None
-    if console:
-        consumes = any(plan.input_is_consumed(port.tensor) for port in plan.graph.inputs)
-        app = firmware.describe(console, target, ports, figures(plan), consumes)
-        files |= firmware.files(render, app, board)
+    app = _app(plan, target, console, ports) if console else None
+    files |= firmware.files(render, app, board) if app else {}
     build = firmware.build_id(files)
     if app:
-        said = firmware.hello(render, app, target, name, figures(plan), build)
-        files[firmware.HELLO_FILE] = said
+        files[firmware.HELLO_FILE] = firmware.hello(render, app, target, name, figures(plan), build)
     return Project(files, model.sources, model.host_sources, model.firmware, build)
+
+
+def _app(plan: Plan, target: Target, console: Console, ports: list[dict[str, Any]]) -> firmware.App:
+    consumes = any(plan.input_is_consumed(port.tensor) for port in plan.graph.inputs)
+    return firmware.describe(console, target, ports, figures(plan), consumes)
 
 
 def _dense(text: str) -> str:
     """Without the empty lines that macros leave."""
     return "\n".join(line for line in text.splitlines() if line.strip())
+
+
+def _kernels_in_assembly(model: Model, functions: list[Function]) -> str:
+    bodies = [
+        _dense(render(str(f.kernel.assembly), f=f, order=f.order, **f.instance.params))
+        for f in functions
+    ]
+    pairs = list(zip(functions, bodies, strict=True))
+    return render("kernels.S.j2", model=model, functions=pairs)
 
 
 def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:

@@ -80,7 +80,7 @@ def check(
         "not_counted": None,
     }
     found |= _counted(predicted, target, built, manifest, options)
-    found |= _on_board(board, graph, manifest, inputs, expected, progress, built.elf)
+    found |= on_board(board, graph, manifest, inputs, expected, progress, built.elf)
     found["layers"] = _layers(found, steps)
     found["sram"] = manifest["sram"] | {"stack": found["device_stack"]}
     found["sram"]["total"] = found["sram"]["total_static"] + found["device_stack"]
@@ -90,7 +90,7 @@ def check(
     return found
 
 
-def _on_board(
+def on_board(
     board: Board,
     graph: Graph,
     manifest: dict[str, Any],
@@ -99,7 +99,11 @@ def _on_board(
     progress: Progress,
     image: Path,
 ) -> dict[str, Any]:
-    """What the board answers, compared."""
+    """What the board answers, compared.
+
+    Raises:
+        DeviceError: the link failed, or the firmware faulted; with names from the image.
+    """
     stored = emulation.samples(inputs)
     advance = progress("on the board", len(stored))
     try:
