@@ -11,7 +11,7 @@ class FirmwarePort:
     """The part of pyserial's interface that targets/link uses. Reading runs the firmware until it waits."""
 
     def __init__(self, firmware: Firmware, baud: int) -> None:
-        """Takes over a firmware at reset, which it closes."""
+        """Takes over a firmware at reset; whoever made that closes it."""
         self._firmware = firmware
         self._seen = 0
         self.baudrate = baud
@@ -31,5 +31,4 @@ class FirmwarePort:
         return len(data)
 
     def close(self) -> None:
-        """Ends the firmware."""
-        self._firmware.close()
+        """Nothing to do."""

@@ -22,8 +22,7 @@ from thumbnet import emulation, project, timing, verify
 from thumbnet.compiler import Progress, silent
 from thumbnet.options import RunOptions
 
-SLOWER = 4  # times as long as predicted a layer may take
-CYCLES_PER_MAC = 100  # at most, where nothing was predicted
+CYCLES_PER_MAC = 100  # at most: a layer may take so long before the board counts as lost
 UNMEASURED = ("instructions", "cycles", "cycles_model", "latency_ms", "timing", "profile")
 
 
@@ -58,16 +57,17 @@ def check(
     stored = emulation.samples(inputs)
     expected = reference.run(graph, inputs)
     built = verify.build(folder, options.toolchain, progress)
-    predicted = _predicted(target, built, manifest, stored[0], options)
-    steps = _step_cycles(predicted, target, built.elf, described.clock_hz)
-    limit = max(steps or [layer["macs"] * CYCLES_PER_MAC for layer in manifest["layers"]])
+    slowest = max((layer["macs"] for layer in manifest["layers"]), default=0) * CYCLES_PER_MAC
     board = Board(
         port,
         project.image(manifest),
         manifest["build_id"],
         baud=baud or described.baud,
-        step_s=SLOWER * limit / described.clock_hz,
+        step_s=slowest / described.clock_hz,
     )
+    answered = on_board(board, graph, manifest, inputs, expected, progress, built.elf)
+    predicted = _predicted(target, built, manifest, stored[0], options)
+    steps = _step_cycles(predicted, target, built.elf, described.clock_hz)
     found: dict[str, Any] = manifest | {
         "toolchain": built.toolchain,
         "engine": "board",
@@ -79,8 +79,7 @@ def check(
         "accuracy": None,
         "not_counted": None,
     }
-    found |= _counted(predicted, target, built, manifest, options)
-    found |= on_board(board, graph, manifest, inputs, expected, progress, built.elf)
+    found |= _counted(predicted, target, built, manifest, options) | answered
     found["layers"] = _layers(found, steps)
     found["sram"] = manifest["sram"] | {"stack": found["device_stack"]}
     found["sram"]["total"] = found["sram"]["total_static"] + found["device_stack"]

