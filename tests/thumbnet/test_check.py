@@ -189,10 +189,12 @@ def weights_of(image: Path) -> int:
 
 
 def test_damaged_weights_are_found(digits: Path) -> None:
-    with Firmware(load(BOARD), digits / "build/digits.elf") as firmware:
-        with connected(digits, FirmwarePort(firmware, 115_200)) as board:
+    image = digits / "build/digits.elf"
+    with Firmware(load(BOARD), image) as firmware:
+        port = FirmwarePort(firmware, 115_200)
+        address = weights_of(image)
+        with connected(digits, port) as board:
             assert board.client.weights_are_intact()
-            address = weights_of(digits / "build/digits.elf")
             firmware.write(address, bytes((firmware.read(address, 1)[0] ^ 1,)))
             assert not board.client.weights_are_intact()
 
