@@ -197,10 +197,10 @@ class Client:
         while time.monotonic() < deadline:
             for found in self._receive():
                 if isinstance(found, Damaged):
-                    self.counts.damaged += 1
                     self._garbage = (self._garbage + found.data)[-_SHOWN:]
-                    if heard:
-                        continue
+                    if frame.type == Type.HELLO or heard:
+                        continue  # text from before this connection
+                    self.counts.damaged += 1
                     return None, False
                 heard = True
                 if found.type == Type.ALIVE:
