@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -131,6 +132,8 @@ def emulate(
     from thumbnet.options import RunOptions
 
     if serve:
+        # Ended like by Ctrl-C: QEMU must not stay behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         found = serving.serve(folder, serve, RunOptions(**options))
         print_found(found, as_json, lambda found: None)
         return

@@ -367,24 +367,27 @@ def test_exit_codes(digits: Path, tmp_path: Path) -> None:
     assert "no console" in done.stderr
 
 
-def test_serve_on_a_terminal_and_on_tcp(digits: Path) -> None:
-    for line in ("pty", "socket://127.0.0.1:0"):
-        arguments = ("emulate", str(digits), "--serve", line)
-        server = subprocess.Popen(
-            [sys.executable, "-m", "thumbnet", *arguments],
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        assert server.stderr is not None
-        try:
-            said = server.stderr.readline()
-            port = said.removeprefix("console: ").strip()
-            checks(port, digits, DATA, 2)
-        finally:
-            server.terminate()
-            server.wait(10)
-            server.stderr.close()
+SERVED = (("pty", "unicorn"), ("socket://127.0.0.1:0", "unicorn"), ("socket://127.0.0.1:0", "qemu"))
+
+
+@pytest.mark.parametrize(("line", "engine"), SERVED)
+def test_serve(digits: Path, qemu: str, line: str, engine: str) -> None:
+    """The command serves, and leaves nothing behind when it is told to end."""
+    arguments = ("emulate", str(digits), "--serve", line, "--engine", engine)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "thumbnet", *arguments], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert server.stderr is not None
+    try:
+        port = server.stderr.readline().removeprefix("console: ").strip()
+        with connected(digits, ports.open_port(port, 115_200)) as board:
+            assert len(board.infer((bytes(64),)).outputs[0]) == 10
+    finally:
+        server.terminate()
+        assert server.wait(10) == 130
+        server.stderr.close()
+    with pytest.raises(DeviceError):
+        ports.open_port(port, 115_200)
 
 
 def test_serving_ends_when_asked(digits: Path) -> None:
