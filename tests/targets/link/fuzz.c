@@ -8,7 +8,7 @@
 #include "app_frames.h"
 
 #define WIRE 4096
-#define KEPT 4 /* frames that may still be on the line */
+#define KEPT 64 /* frames that may still be on the line: one without its end waits for the next that is not lost */
 
 struct sent {
     uint8_t type;
