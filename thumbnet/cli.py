@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ from thumbnet.cli_options import (
     output_options,
     run_options,
     seed_option,
+    serve_option,
 )
 
 EXIT_INTERRUPTED = 130
@@ -107,11 +109,26 @@ def generate(model: Path, output: Path, as_json: bool, quiet: bool, **options: A
 @by_option
 @format_option
 @seed_option
-def emulate(folder: Path, as_json: bool, quiet: bool, by: str, layout: str, **options: Any) -> None:
+@serve_option
+def emulate(
+    folder: Path,
+    as_json: bool,
+    quiet: bool,
+    by: str,
+    layout: str,
+    serve: str | None,
+    **options: Any,
+) -> None:
     """Run a project's firmware in the emulator and compare it with the reference, byte for byte."""
-    from thumbnet import show, verify
+    from thumbnet import serving, show, verify
     from thumbnet.options import RunOptions
 
+    if serve:
+        # Ended like by Ctrl-C: QEMU must not stay behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        found = serving.serve(folder, serve, RunOptions(**options))
+        print_result(found, as_json, lambda found: None)
+        return
     with show.progress(quiet or as_json) as progress:
         found = verify.verify(folder, RunOptions(**options), progress=progress)
     _finish(found, as_json, by, layout)
@@ -235,6 +252,11 @@ def _finish(found: dict[str, Any], as_json: bool, by: str, layout: str) -> None:
     from thumbnet import show
 
     print_result(found, as_json, functools.partial(show.checked, by=by), layout)
+    finish(found)
+
+
+def finish(found: dict[str, Any]) -> None:
+    """Ends with the exit code of a comparison."""
     host = found["host"]
     if found["mismatched_bytes"] or (host and host["mismatched_bytes"]):
         sys.exit(Mismatch.exit_code)
@@ -268,4 +290,4 @@ def main() -> None:
 
 
 # Verbs of their own modules, which need what is above.
-from thumbnet import cli_boot, cli_desk, cli_tools  # noqa: E402, F401
+from thumbnet import cli_boot, cli_desk, cli_link, cli_tools  # noqa: E402, F401

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from emulator.host import HostModel
 from emulator.model import EmulatedInference
 from targets import sizes, toolchain
 from targets.errors import UsageError
-from targets.machine import ModelImage
+from targets.machine import Inference, ModelImage
 from targets.target import Target
 from targets.target import load as load_target
 from thumbnet import emulation, memory_map, project, timing
@@ -25,7 +25,6 @@ from thumbnet.options import RunOptions
 
 Int8Array = npt.NDArray[np.int8]
 BUILD = "build"
-FIRMWARE_SOURCES = ("startup.c", "main.c")
 NOT_COUNTED = "QEMU cannot count here: it loads no plugins, or there is no C compiler to make ours"
 
 
@@ -43,7 +42,7 @@ def build(folder: Path, choice: str = "auto", progress: Progress = silent) -> Bu
     manifest = project.read_manifest(folder)
     target = load_target(manifest["target"])
     compiler = toolchain.find(choice)
-    sources = (*FIRMWARE_SOURCES, *manifest["sources"])
+    sources = (*manifest["firmware"], *manifest["sources"])
     elf = folder / BUILD / f"{manifest['model']}.elf"
     advance = progress(f"compiling with {compiler.kind}", 1)
     toolchain.build_firmware(compiler, target, folder, sources, "link.ld", elf)
@@ -88,22 +87,22 @@ def measure(
     target = load_target(manifest["target"])
     image = project.image(manifest)
     built = build(folder, options.toolchain, progress)
-    samples = _samples(graph, options)
-    inputs = _stored_inputs(graph, samples.head(options.max_samples))
+    samples = samples_of(graph, options)
+    inputs = stored_inputs(graph, samples.head(options.max_samples))
     if not len(inputs[0]):
         raise UsageError("nothing to emulate", hint="--max-samples must be at least 1")
     expected = reference.run(graph, inputs)
-    job = _job(target, built, manifest, image, options)
+    job = job_of(target, built, manifest, image, options)
     stored = emulation.samples(inputs)
     runs, checked = emulation.infer(job, stored, progress("emulating", len(stored)))
-    compared = _compared(expected, runs)
+    compared = compare(expected, runs)
     found = manifest | {
         "toolchain": built.toolchain,
         "engine": options.engine,
         "samples": len(runs),
         "checked_samples": checked,
         **compared,
-        **_measured(runs, target, built, manifest, options),
+        **measured(runs, target, built, manifest, options),
         "not_counted": NOT_COUNTED if options.profile and not runs[0].steps else None,
         "first_divergence": None,
     }
@@ -111,7 +110,7 @@ def measure(
         wrong = compared["first_mismatch"]["sample"]
         arenas = emulation.trace(job, stored[wrong])
         sample = tuple(x[wrong : wrong + 1] for x in inputs)
-        found["first_divergence"] = _divergence(graph, manifest, sample, arenas)
+        found["first_divergence"] = divergence(graph, manifest, sample, arenas)
     found["sram"] = manifest["sram"] | {
         "stack": max(run.stack for run in runs),
         "arena_high_water": max(run.arena_high_water for run in runs),
@@ -120,12 +119,12 @@ def measure(
     found["accuracy"] = None
     found["host"] = None
     if options.accuracy != "none" and options.data is not None:
-        found |= _scored(folder, graph, float_graph, samples, image, options, progress)
+        found |= scored(folder, graph, float_graph, samples, image, options, progress)
     project.write_result(folder, found)
     return Verified(found, tuple(runs))
 
 
-def _job(
+def job_of(
     target: Target,
     built: Built,
     manifest: dict[str, Any],
@@ -139,7 +138,7 @@ def _job(
     return emulation.Job(target, built.elf, image, layers, limit, options, arena)
 
 
-def _samples(graph: Graph, options: RunOptions) -> data.DataSet:
+def samples_of(graph: Graph, options: RunOptions) -> data.DataSet:
     """The user's data set; without one, random inputs, which still prove every byte."""
     if options.data is not None:
         return data.load(options.data, graph.inputs)
@@ -152,7 +151,7 @@ def _samples(graph: Graph, options: RunOptions) -> data.DataSet:
     return data.DataSet(x, grids)
 
 
-def _stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[Int8Array, ...]:
+def stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[Int8Array, ...]:
     """Samples on the device's input grids, device layout."""
     return tuple(
         reference.to_int8(graph, port, execute.to_device(port, x))
@@ -160,13 +159,14 @@ def _stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[Int8Array, ...]
     )
 
 
-def _divergence(
-    graph: Graph, manifest: dict[str, Any], inputs: tuple[Int8Array, ...], arenas: list[bytes]
+def divergence(
+    graph: Graph, manifest: dict[str, Any], inputs: tuple[Int8Array, ...], arenas: Iterable[bytes]
 ) -> dict[str, Any] | None:
     """The first layer whose output differs from the reference: where the mismatch was born."""
     values: dict[str, Int8Array] = {}
     reference.run(graph, inputs, values.__setitem__)
-    for layer, arena in zip(manifest["layers"], arenas, strict=True):
+    # Not strict: a board is asked for no further arena once the layer is found.
+    for layer, arena in zip(manifest["layers"], arenas, strict=False):
         wanted = values[layer["output"]][0]
         offset = layer["output_offset"]
         got = np.frombuffer(arena, np.int8)[offset : offset + wanted.size].reshape(wanted.shape)
@@ -184,7 +184,7 @@ def _divergence(
     return None
 
 
-def _compared(expected: tuple[Int8Array, ...], runs: list[EmulatedInference]) -> dict[str, Any]:
+def compare(expected: tuple[Int8Array, ...], runs: Sequence[Inference]) -> dict[str, Any]:
     """Bytes that differ from the reference, and where the first of them is."""
     mismatched, first = 0, None
     for sample, run in enumerate(runs):
@@ -208,7 +208,7 @@ def _compared(expected: tuple[Int8Array, ...], runs: list[EmulatedInference]) ->
     }
 
 
-def _measured(
+def measured(
     runs: list[EmulatedInference],
     target: Target,
     built: Built,
@@ -216,20 +216,25 @@ def _measured(
     options: RunOptions,
 ) -> dict[str, Any]:
     """Instructions and cycles (medians over the samples), latency, and the sizes of the image."""
-    weights = manifest["flash"]["weights"]
     return {
         "clock_hz": target.clock_hz,
-        "flash": {
-            "code": built.sizes.code,
-            "weights": weights,
-            "constants": built.sizes.constants - weights,
-            "total": built.sizes.code + built.sizes.constants,
-        },
+        "flash": flash_sizes(built, manifest),
         **timing.measured(runs, target, built.elf, manifest, options),
     }
 
 
-def _scored(
+def flash_sizes(built: Built, manifest: dict[str, Any]) -> dict[str, int]:
+    """Bytes that the model takes of the image."""
+    weights: int = manifest["flash"]["weights"]
+    return {
+        "code": built.sizes.code,
+        "weights": weights,
+        "constants": built.sizes.constants - weights,
+        "total": built.sizes.code + built.sizes.constants,
+    }
+
+
+def scored(
     folder: Path,
     graph: Graph,
     float_graph: Graph | None,
@@ -241,7 +246,7 @@ def _scored(
     """Accuracy over the whole set by the host build of the same C, which is compared byte for byte too."""
     if options.accuracy == "emulator":
         samples = _first(samples, options.max_samples)
-    stored = _stored_inputs(graph, samples)
+    stored = stored_inputs(graph, samples)
     library = folder / BUILD / "host" / f"lib{image.name}.so"
     sources = tuple(project.read_manifest(folder)["host_sources"])
     toolchain.build_host(folder, sources, library)

@@ -27,6 +27,7 @@ class Fields:
     macro: str = "KWS"
     sources: tuple[str, ...] = ("kws.c", "probes.c")
     host_sources: tuple[str, ...] = ("kws.c", "probes.c")
+    firmware: tuple[str, ...] = ("startup.c", "main.c")
 
 
 def render(target: str, folder: Path) -> Path:
@@ -39,8 +40,9 @@ def render(target: str, folder: Path) -> Path:
         keep_trailing_newline=True,
     )
     folder.mkdir(parents=True)
-    for name in environment.list_templates():
-        text = environment.get_template(name).render(target=load(target), model=Fields())
+    for name in environment.list_templates(filter_func=lambda name: "/" not in name):
+        facts = {"target": load(target), "model": Fields(), "console": None}
+        text = environment.get_template(name).render(**facts)
         (folder / name.removesuffix(".j2")).write_text(text)
     for source in (ROOT / "tests" / "emulator" / "firmware").iterdir():
         shutil.copy(source, folder)
