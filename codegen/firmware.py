@@ -25,6 +25,7 @@ _UARTS = {
     "cmsdk": "uart_cmsdk",
     "nrf": "uart_nrf",
     "pl011": "uart_pl011",
+    "lpuart": "uart_lpuart",
 }
 _FILES = ("main.c", "app.h", "app_clock.c", "app_frames.c", "app_frames.h", "app_link.c")
 _MORE_FILES = ("app_run.c", "app_text.c", "app_fault.c")

@@ -271,6 +271,57 @@ class Pl011:
         return on and self._port.has_input
 
 
+class Lpuart:
+    """The LPUART of i.MX RT, of which status, data and their interrupts work; its FIFOs do not."""
+
+    _STATUS, _CONTROL, _DATA = 0x14, 0x18, 0x1C
+    _RDRF, _TC, _TDRE = (
+        1 << 21,
+        1 << 22,
+        1 << 23,
+    )  # in STATUS; the same bits of CONTROL enable interrupts
+    _RE = 1 << 18  # in CONTROL
+
+    def __init__(self, port: Port) -> None:
+        """Disabled."""
+        self._port = port
+        self._words: dict[int, int] = {}
+
+    def line(self) -> bool:
+        """Whether it asks for an interrupt."""
+        enabled = self._words.get(self._CONTROL, 0) & (self._RDRF | self._TC | self._TDRE)
+        return bool(enabled & self._flags())
+
+    def peek(self, offset: int) -> int:
+        """Reads a register without effects."""
+        if offset == self._STATUS:
+            return self._flags()
+        if offset == self._DATA:
+            return self._port.first()
+        return self._words.get(offset, 0)
+
+    def read(self, offset: int) -> int:
+        """Reads a register; DATA gives the next byte."""
+        if offset == self._STATUS:
+            self._port.polled()
+        return self._port.next() if offset == self._DATA else self.peek(offset)
+
+    def write(self, offset: int, value: int) -> None:
+        """Writes a register; DATA sends."""
+        if offset == self._DATA:
+            self._port.transmit(value & 0xFF)
+        elif offset != self._STATUS:
+            self._words[offset] = value
+        self._port.on_change()
+
+    def _flags(self) -> int:
+        receives = self._port.has_input and self._words.get(self._CONTROL, 0) & self._RE
+        return self._TDRE | self._TC | (self._RDRF if receives else 0)
+
+
+Device = Stm32Uart | NrfUart | Pl011 | Lpuart  # with one interrupt line
+
+
 def attach(uarts: tuple[family.Uart, ...], bus: Bus, interrupts: Interrupts) -> Mapping[str, Port]:
     """Puts serial ports on a bus and wires their interrupts; returns them by name."""
     ports = {}
@@ -281,17 +332,19 @@ def attach(uarts: tuple[family.Uart, ...], bus: Bus, interrupts: Interrupts) -> 
             bus.attach(uart.base, 0x14, cmsdk)
             interrupts.connect(uart.irq, cmsdk.receive_line)
             interrupts.connect(uart.transmit_irq, cmsdk.transmit_line)
-        elif uart.kind != "lpuart":  # whose registers keep what is written
+        else:
             device, size = _device(uart, port)
             bus.attach(uart.base, size, device)
             interrupts.connect(uart.irq, device.line)
     return ports
 
 
-def _device(uart: family.Uart, port: Port) -> tuple[Stm32Uart | NrfUart | Pl011, int]:
+def _device(uart: family.Uart, port: Port) -> tuple[Device, int]:
     """A port with one interrupt line, and the bytes of its registers."""
     if uart.kind == "nrf":
         return NrfUart(port), 0x600
     if uart.kind == "pl011":
         return Pl011(port), 0x48
+    if uart.kind == "lpuart":
+        return Lpuart(port), 0x30
     return Stm32Uart(port, v2=uart.kind == "stm32-v2"), 0x30

@@ -20,6 +20,7 @@ _NRF_BAUD = {
     460_800: 0x075F_7000,
     921_600: 0x0EBE_DFA4,
 }
+LPUART_OVERSAMPLING = 16  # samples per bit
 MOST_ERROR = 0.025  # of a baud rate that both sides still understand
 
 
@@ -29,8 +30,9 @@ class Console:
 
     Attributes:
         uart: the port; `kind` says which driver serves it.
-        clock_hz: of core and port after reset: firmware changes no clock unless a step does.
+        clock_hz: of the core after reset: firmware changes no clock unless a step does.
         baud: bits per second.
+        uart_hz: clock of the port.
         divisor: what the port's baud register takes.
         fraction: of the divisor, where a register of its own holds it (PL011).
         steps: accesses to clocks and pins, in order.
@@ -42,6 +44,7 @@ class Console:
     uart: Uart
     clock_hz: int
     baud: int
+    uart_hz: int
     divisor: int
     fraction: int
     steps: tuple[Step, ...]
@@ -68,7 +71,8 @@ def of(target: Target) -> Console | None:
     if not known.reset_hz or ((known.gpio or known.numbered_pins) and not wiring.tx):
         return None
     uart = known.uart(target.console)
-    divisor, fraction = _divisors(uart, known.reset_hz, wiring.baud)
+    uart_hz = known.uart_hz or known.reset_hz
+    divisor, fraction = _divisors(uart, uart_hz, wiring.baud)
     clock = tuple(
         Step(register, set=1 << bit, what=f"clock of {uart.name}") for register, bit in uart.enable
     )
@@ -81,6 +85,7 @@ def of(target: Target) -> Console | None:
         uart=uart,
         clock_hz=known.reset_hz,
         baud=wiring.baud,
+        uart_hz=uart_hz,
         divisor=divisor,
         fraction=fraction,
         steps=(*known.setup, *wiring.setup, *clock, *pins),
@@ -107,6 +112,10 @@ def _divisors(uart: Uart, clock_hz: int, baud: int) -> tuple[int, int]:
         parts = round(clock_hz * 4 / baud)  # 64ths of clock / (16 * baud)
         _check(uart, baud, clock_hz * 4 / parts if parts else 0)
         return parts // 64, parts % 64
+    if uart.kind == "lpuart":
+        divisor = round(clock_hz / (LPUART_OVERSAMPLING * baud))
+        _check(uart, baud, clock_hz / (LPUART_OVERSAMPLING * divisor) if divisor else 0)
+        return divisor, 0
     factor = 256 if uart.low_power else 1
     divisor = round(clock_hz * factor / baud)
     _check(uart, baud, clock_hz * factor / divisor if divisor >= 16 else 0)

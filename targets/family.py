@@ -7,7 +7,8 @@ its console usable after reset. Optional keys for that (targets/wiring.py, targe
     reset_hz        clock of core and UARTs after reset and [[setup]], in whole MHz
     cycle_timer     base of an nRF timer at the core's clock, where the core has no SysTick
     [[setup]]       register, and clear, set, until (masks), wait (turns of a loop): before all else
-    [gpio]          kind, base, stride, clock, first: ports whose pins a board names in its [pins]
+    uart_hz         clock of the UARTs, where it is another than the core's
+    [gpio]          kind, base, stride, clock, first, pads: ports whose pins a board names in its [pins]
     [[uarts]]       enable = [[register, bit], ...]: clocks to switch on; low_power = true: an LPUART
 
 A board adds `[pins]` (tx, rx, function), `baud` and `[[setup]]` of its own.
@@ -43,6 +44,7 @@ _OPTIONAL = {
     "uarts": list,
     "timers": list,
     "reset_hz": int,
+    "uart_hz": int,
     "cycle_timer": int,
     "setup": list,
     "gpio": dict,
@@ -121,6 +123,7 @@ class Family:
     uarts: tuple[Uart, ...]
     timers: tuple[Timer, ...]
     reset_hz: int = 0  # 0: not known
+    uart_hz: int = 0  # 0: the core's
     cycle_timer: int = 0  # 0: the core's own SysTick serves
     setup: tuple[Step, ...] = ()
     gpio: Gpio | None = None
@@ -169,17 +172,18 @@ def read(path: Path) -> Family:
         constants=tuple(_constants(path, table)),
         uarts=tuple(_uarts(path, table)),
         timers=tuple(_timers(path, table)),
-        reset_hz=_reset_hz(path, table),
+        reset_hz=_frequency(path, table, "reset_hz"),
+        uart_hz=_frequency(path, table, "uart_hz"),
         cycle_timer=cast(int, table.get("cycle_timer", 0)),
         setup=tuple(wiring.steps(path, table)),
         gpio=wiring.gpio(path, table),
     )
 
 
-def _reset_hz(path: Path, table: Table) -> int:
-    frequency = cast(int, table.get("reset_hz", 0))
+def _frequency(path: Path, table: Table, key: str) -> int:
+    frequency = cast(int, table.get(key, 0))
     if frequency < 0 or frequency % 1_000_000:
-        raise UsageError(f"{path}: 'reset_hz' must be a whole number of MHz")
+        raise UsageError(f"{path}: '{key}' must be a whole number of MHz")
     return frequency
 
 

@@ -17,9 +17,10 @@ from targets.errors import UsageError
 from targets.tables import Table
 
 DEFAULT_BAUD = 115_200
-GpioKind = Literal["stm32", "stm32f1"]
-GPIO_KINDS: tuple[GpioKind, ...] = ("stm32", "stm32f1")
+GpioKind = Literal["stm32", "stm32f1", "rp2"]
+GPIO_KINDS: tuple[GpioKind, ...] = ("stm32", "stm32f1", "rp2")
 _STEP_OPTIONAL = {"clear": int, "set": int, "until": int, "wait": int}
+_RP2_PINS = 30
 _STM32F1_ALTERNATE, _STM32F1_FLOATING = 0xB, 0x4  # fields of CRL and CRH
 
 
@@ -48,14 +49,16 @@ class Step:
 class Gpio:
     """The ports of a family: port A at `base`, the next one `stride` bytes on.
 
-    Bit `first` of the register `clock` switches port A on, the next bit port B.
+    Bit `first` of the register `clock` switches port A on, the next bit port B. Of "rp2", `base` is the
+    control register of pin 0, the next pin's `stride` bytes on, and `pads` the register of its pad.
     """
 
     kind: GpioKind
     base: int
     stride: int
-    clock: int
-    first: int
+    clock: int = 0
+    first: int = 0
+    pads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +82,22 @@ def steps(path: Path, table: Table) -> Iterator[Step]:
 
 
 def gpio(path: Path, table: Table) -> Gpio | None:
-    """[gpio]: kind, base, stride, clock, first."""
+    """[gpio]: kind, base, stride; clock and first of STM32; pads of RP2040 and RP2350."""
     if "gpio" not in table:
         return None
-    keys = {"kind": str, "base": int, "stride": int, "clock": int, "first": int}
-    row = tables.check(path, "gpio.", table["gpio"], keys)
+    keys = {"kind": str, "base": int, "stride": int}
+    optional = {"clock": int, "first": int, "pads": int}
+    row = tables.check(path, "gpio.", table["gpio"], keys, optional)
     kind = str(row["kind"])
     if kind not in GPIO_KINDS:
         hint = tables.closest(kind, GPIO_KINDS)
         raise UsageError(f"{path}: unknown 'gpio.kind' '{kind}'", hint=hint)
-    base, stride, clock, first = (cast(int, row[key]) for key in list(keys)[1:])
-    return Gpio(kind, base, stride, clock, first)
+    needed = ("pads",) if kind == "rp2" else ("clock", "first")
+    for key in needed:
+        if key not in row:
+            raise UsageError(f"{path}: 'gpio.{key}' is missing")
+    numbers = ("base", "stride", *optional)
+    return Gpio(kind, *(cast(int, row.get(key, 0)) for key in numbers))
 
 
 def wiring(path: Path, table: Table) -> Wiring:
@@ -113,7 +121,9 @@ def wiring(path: Path, table: Table) -> Wiring:
 
 
 def pin_steps(ports: Gpio, pin: str, function: int, receives: bool) -> tuple[Step, ...]:
-    """What connects a pin like "PB7" to a peripheral."""
+    """What connects a pin like "PB7" or "GP1" to a peripheral."""
+    if ports.kind == "rp2":
+        return _rp2_pin_steps(ports, pin, function, receives)
     found = re.fullmatch(r"P([A-K])(\d+)", pin)
     if found is None or int(found[2]) > 15:
         raise UsageError(f"'{pin}' is no pin", hint="like PA9")
@@ -133,3 +143,17 @@ def pin_steps(ports: Gpio, pin: str, function: int, receives: bool) -> tuple[Ste
         ),
         Step(base, 3 << 2 * bit, 2 << 2 * bit, what=f"{pin}: alternate function"),
     )
+
+
+def _rp2_pin_steps(ports: Gpio, pin: str, function: int, receives: bool) -> tuple[Step, ...]:
+    """Function first, then the pad, whose isolation (RP2350) ends last."""
+    found = re.fullmatch(r"GP(\d+)", pin)
+    if found is None or int(found[1]) >= _RP2_PINS:
+        raise UsageError(f"'{pin}' is no pin", hint="like GP0")
+    number = int(found[1])
+    control = Step(
+        ports.base + number * ports.stride, 0x1F, function, what=f"{pin}: function {function}"
+    )
+    # ISO, OD and the pull-down go; IE comes. An open line must idle high: the receiver is pulled up.
+    pad = Step(ports.pads + number * 4, 0x184, 0x48 if receives else 0x40, what=f"{pin}: pad")
+    return control, pad
