@@ -142,7 +142,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
 
 def _app(plan: Plan, target: Target, console: Console, ports: list[dict[str, Any]]) -> firmware.App:
     consumes = any(plan.input_is_consumed(port.tensor) for port in plan.graph.inputs)
-    return firmware.describe(console, target, ports, figures(plan), consumes)
+    return firmware.describe(console, target, plan.graph.name, ports, figures(plan), consumes)
 
 
 def _dense(text: str) -> str:

@@ -17,6 +17,9 @@ Render = Callable[..., str]
 HELLO_FILE = "app_hello.h"  # holds the build's id, which all other files go into
 SMALL_RAM = 32 * 1024  # bytes; below, frames are short
 SMALL_PAYLOAD = 240
+BENCHMARK = {
+    name: f"{name}01" for name in ("ad", "ic", "kws", "vww")
+}  # what its runner calls its models
 OTHER_RAM = 3 * 1024  # bytes of the firmware besides arena and inputs: buffers and the least stack
 BYTES_PER_ROW = 16
 _UARTS = {
@@ -46,6 +49,7 @@ class App:
         steps: of the model; at least 1, since C has no empty arrays.
         inputs: ports as emit.py describes them.
         outputs: the same.
+        runner_name: what text mode calls the model: MLPerf Tiny's runner knows its models by these names.
         consumes_input: whether a run overwrites an input.
         keeps_input: whether text mode keeps a copy of the inputs.
         thousandths: of a real value per step of the first output, in units of 2^-shift.
@@ -56,6 +60,7 @@ class App:
     steps: int
     inputs: tuple[Mapping[str, Any], ...]
     outputs: tuple[Mapping[str, Any], ...]
+    runner_name: str
     consumes_input: bool
     keeps_input: bool
     thousandths: int
@@ -70,6 +75,7 @@ class App:
 def describe(
     console: Console,
     target: Target,
+    model: str,
     ports: list[dict[str, Any]],
     figures: Mapping[str, int],
     consumes_input: bool,
@@ -86,6 +92,7 @@ def describe(
         steps=max(figures["steps"], 1),
         inputs=inputs,
         outputs=outputs,
+        runner_name=BENCHMARK.get(model, model),
         consumes_input=consumes_input,
         keeps_input=consumes_input and fits,
         thousandths=round(scale * 2**shift),

@@ -32,6 +32,7 @@ _CORE_KEYS: Mapping[str, type] = {
     "dsp": bool,
     "fpu": bool,
     "unaligned": bool,
+    "stack_limit": bool,
 }
 _BOARD_KEYS: Mapping[str, type] = {
     "description": str,
@@ -70,6 +71,7 @@ class Core:
     dsp: bool  # SMLAD and its kin
     fpu: bool
     unaligned: bool  # single loads and stores at any address
+    stack_limit: bool  # MSPLIM, of Armv8-M with the main extension
 
 
 @dataclass(frozen=True, slots=True)

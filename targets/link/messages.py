@@ -164,6 +164,7 @@ class DeviceFault:
 _CAUSES = {  # bits of CFSR
     0: "instruction access violation",
     1: "data access violation",
+    4: "stack overflow, registers lost",
     8: "instruction fetch error",
     9: "precise data bus error",
     10: "imprecise data bus error",
@@ -172,6 +173,7 @@ _CAUSES = {  # bits of CFSR
     17: "invalid state",
     18: "invalid return",
     19: "no coprocessor",
+    20: "stack overflow",
     24: "unaligned access",
     25: "division by zero",
 }

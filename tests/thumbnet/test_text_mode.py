@@ -56,7 +56,7 @@ def results(lines: list[str]) -> list[float]:
 
 def test_performance_and_accuracy_of_kws(data_dir: Path, tmp_path: Path) -> None:
     data = str(data_dir / "datasets/kws01.npz")
-    options = CompileOptions(target=BOARD, data=data, name="kws01")
+    options = CompileOptions(target=BOARD, data=data)
     compiled = compiler.compile_model(data_dir / "models/kws.onnx", options)
     project.write(tmp_path / "kws", compiled.files)
     built = verify.build(tmp_path / "kws")
