@@ -109,6 +109,18 @@ def _console_irq(board: Target, source: Source, text: str) -> tuple[str, bool]:
     return str(said), said == family.load(board.family).uart(board.console).irq
 
 
+def _pins(board: Target, source: Source, text: str) -> tuple[str, bool]:
+    """The console's pins may carry it, by the function that the board names."""
+    name, wiring = board.console.upper(), board.wiring
+    (uart,) = (p for p in json.loads(text)["cores"][0]["peripherals"] if p["name"] == name)
+    functions = {(row["pin"], row["signal"]): row.get("af") for row in uart["pins"]}
+    said = {
+        pin: functions.get((pin, signal)) for pin, signal in ((wiring.tx, "TX"), (wiring.rx, "RX"))
+    }
+    listed = " ".join(f"{pin}: {function}" for pin, function in said.items())
+    return listed, set(said.values()) == {wiring.function}
+
+
 def _uart(board: Target, source: Source, text: str, what: str) -> int:
     """The base address or the interrupt of the console's UART; -1: the source has none."""
     name = board.console.upper()
@@ -174,6 +186,7 @@ FACTS: Mapping[str, Callable[[Target, Source, str], tuple[str, bool]]] = {
     "flash_size": _flash_size,
     "console_base": _console_base,
     "console_irq": _console_irq,
+    "pins": _pins,
     "clock_hz": _clock,
     "usb": _usb,
     "board_ids": _board_ids,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import jinja2
+import numpy as np
 
-from codegen import __version__, emit_chain
+from codegen import __version__, emit_chain, firmware
 from codegen.arrange import ALIGNMENT, Slot
 from codegen.functions import Function
 from codegen.ir import Port, macs
 from codegen.kernel import Constant
 from codegen.names import comment, identifier
 from codegen.plan import Plan, Step
+from targets import console as consoles
+from targets.console import Console
 from targets.target import Core, Target
 
 NUMBERS_PER_ROW = 16
@@ -30,6 +35,7 @@ class Model:
     core: str
     sources: tuple[str, ...]
     host_sources: tuple[str, ...]
+    firmware: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +46,15 @@ class Project:
         files: content by name.
         sources: what a firmware compiles of the model.
         host_sources: what a host build compiles: twins in C stand in for kernels in assembly.
+        firmware: what a firmware compiles besides the model.
+        build_id: what an image is known by, in hex: the hash of all files.
     """
 
     files: Mapping[str, str]
     sources: tuple[str, ...]
     host_sources: tuple[str, ...]
+    firmware: tuple[str, ...]
+    build_id: str
 
 
 def _is_markup(template: str | None) -> bool:
@@ -83,6 +93,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
     in_c = [f for f in plan.functions if f.kernel.assembly is None]
     tuned = [f for f in plan.functions if f.kernel.assembly is not None]
     assembly = f"kernels_{identifier(plan.core.name)}.S"
+    console = consoles.of(target)
     model = Model(
         name=name,
         macro=name.upper(),
@@ -90,19 +101,23 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         core=plan.core.name,
         sources=(f"{name}.c", "kernels.c", *([assembly] if tuned else [])),
         host_sources=(f"{name}.c", "kernels.c", *(["kernels_host.c"] if tuned else [])),
+        firmware=firmware.CONSOLE_SOURCES if console else firmware.PLAIN_SOURCES,
     )
     steps = [_step(plan, step) for step in plan.steps]
     drivers = "".join(str(step["driver"]) for step in steps if step["driver"] is not None)
+    ports = list(_ports(plan))
     network = {
         "model": model,
         "chain_tools": render("chain.tools.c.j2", **emit_chain.tools(drivers)) if drivers else None,
         "figures": figures(plan),
-        "ports": list(_ports(plan)),
+        "ports": ports,
         "slots": [_slot_row(slot) for slot in _unique_slots(plan)],
         "steps": steps,
         "consumed": _consumed(plan),
+        "weights_crc": _weights_crc(plan),
+        "has_constants": any(step.instance.constants for step in plan.steps),
     }
-    board = {"model": model, "target": target}
+    board = {"model": model, "target": target, "console": console}
     files = {
         f"{name}.h": render("model.h.j2", **network),
         f"{name}.c": render("model.c.j2", **network),
@@ -115,19 +130,33 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "CMakeLists.txt": render("board/CMakeLists.txt.j2", **board),
     }
     if tuned:
-        bodies = [
-            _dense(render(str(f.kernel.assembly), f=f, order=f.order, **f.instance.params))
-            for f in tuned
-        ]
-        functions = list(zip(tuned, bodies, strict=True))
-        files[assembly] = render("kernels.S.j2", model=model, functions=functions)
+        files[assembly] = _kernels_in_assembly(model, tuned)
         files["kernels_host.c"] = _kernels_in_c(model, plan.core, tuned)
-    return Project(files, model.sources, model.host_sources)
+    app = _app(plan, target, console, ports) if console else None
+    files |= firmware.files(render, app, board) if app else {}
+    build = firmware.build_id(files)
+    if app:
+        files[firmware.HELLO_FILE] = firmware.hello(render, app, target, name, figures(plan), build)
+    return Project(files, model.sources, model.host_sources, model.firmware, build)
+
+
+def _app(plan: Plan, target: Target, console: Console, ports: list[dict[str, Any]]) -> firmware.App:
+    consumes = any(plan.input_is_consumed(port.tensor) for port in plan.graph.inputs)
+    return firmware.describe(console, target, plan.graph.name, ports, figures(plan), consumes)
 
 
 def _dense(text: str) -> str:
     """Without the empty lines that macros leave."""
     return "\n".join(line for line in text.splitlines() if line.strip())
+
+
+def _kernels_in_assembly(model: Model, functions: list[Function]) -> str:
+    bodies = [
+        _dense(render(str(f.kernel.assembly), f=f, order=f.order, **f.instance.params))
+        for f in functions
+    ]
+    pairs = list(zip(functions, bodies, strict=True))
+    return render("kernels.S.j2", model=model, functions=pairs)
 
 
 def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:
@@ -162,13 +191,13 @@ def figures(plan: Plan) -> dict[str, int]:
     }
 
 
-def _ports(plan: Plan) -> Iterator[dict[str, object]]:
+def _ports(plan: Plan) -> Iterator[dict[str, Any]]:
     for is_output, ports in ((False, plan.graph.inputs), (True, plan.graph.outputs)):
         for index, port in enumerate(ports):
             yield _port(plan, port, index, is_output, alone=len(ports) == 1)
 
 
-def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> dict[str, object]:
+def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> dict[str, Any]:
     tensor = plan.graph.tensors[port.tensor]
     assert tensor.quant is not None
     direction = "output" if is_output else "input"
@@ -241,6 +270,17 @@ def _step(plan: Plan, step: Step) -> dict[str, object]:
         "driver": driver,
         "constants": constants,
     }
+
+
+def _weights_crc(plan: Plan) -> int:
+    """CRC-32 of all constants as they lie in flash, one behind the other."""
+    crc = 0
+    for step in plan.steps:
+        for constant in step.instance.constants:
+            kind = np.dtype(constant.ctype.removesuffix("_t")).newbyteorder("<")
+            values = constant.data.ravel() if constant.data.size else np.zeros(1)
+            crc = zlib.crc32(values.astype(kind).tobytes(), crc)
+    return crc
 
 
 def _rows(constant: Constant) -> Iterator[str]:

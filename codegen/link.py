@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from codegen import units
+from codegen import firmware, units
 from codegen.arrange import ALIGNMENT
 from codegen.emit import Model, Project, render
 from codegen.names import identifier
@@ -93,10 +93,12 @@ def link(parts: tuple[Part, ...], target: Target) -> Linked:
         core=target.core.name,
         sources=(*sources, *([assembly] if tuned else [])),
         host_sources=(*sources, *(["kernels_host.c"] if tuned else [])),
+        firmware=firmware.PLAIN_SOURCES,
     )
     facts = {
         "model": model,
         "target": target,
+        "console": None,
         "prefixes": tuple(part.name for part in parts),
         "parts": parts,
         "arena": arena,
@@ -113,7 +115,9 @@ def link(parts: tuple[Part, ...], target: Target) -> Linked:
         files[assembly] = render("app/kernels.S.j2", **facts)
         twin_helpers = _union(part.kernels.twin_helpers for part in parts)
         files["kernels_host.c"] = _in_c(facts, twin_helpers, [k.twin for k in kernels if k.twin])
-    project = Project(files, model.sources, model.host_sources)
+    project = Project(
+        files, model.sources, model.host_sources, model.firmware, firmware.build_id(files)
+    )
     separate = sum(len(part.kernels.functions) for part in parts)
     return Linked(project, arena, len(kernels), separate, shared, renamed)
 

@@ -76,14 +76,14 @@ class Pty:
 class Tcp:
     """A TCP port of this machine, one client at a time: pyserial's socket://127.0.0.1:PORT."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         """Listens; port 0 takes a free one."""
         try:
-            self._server = socket.create_server(("127.0.0.1", port))
+            self._server = socket.create_server((host, port))
         except (OSError, OverflowError) as error:
-            raise DeviceError(f"cannot listen on TCP port {port}: {error}") from error
+            raise DeviceError(f"cannot listen on TCP port {port} of {host}: {error}") from error
         self._client: socket.socket | None = None
-        self.name = f"socket://127.0.0.1:{self._server.getsockname()[1]}"
+        self.name = f"socket://{host}:{self._server.getsockname()[1]}"
 
     def receive(self, timeout_s: float) -> bytes | None:
         """What the client has sent; accepts one when there is none."""
@@ -91,6 +91,8 @@ class Tcp:
             return b""
         if self._client is None:
             self._client, _ = self._server.accept()
+            # Frames are small, and the other side waits for each.
+            self._client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return b""
         try:
             data = self._client.recv(CHUNK)
@@ -155,7 +157,7 @@ class Unheard:
 
 
 def link(text: str) -> Link:
-    """The line that an option names: "pty", "tcp:PORT" or "-"."""
+    """The line that an option names: "pty", "tcp:PORT", "socket://HOST:PORT" or "-"."""
     if text == "-":
         return Terminal()
     if text == "pty":
@@ -163,7 +165,10 @@ def link(text: str) -> Link:
     kind, _, port = text.partition(":")
     if kind == "tcp" and port.isdigit():
         return Tcp(int(port))
-    raise UsageError(f"unknown line '{text}'", hint="known: pty, tcp:PORT, -")
+    host, _, port = text.removeprefix("socket://").rpartition(":")
+    if text.startswith("socket://") and host and port.isdigit():
+        return Tcp(int(port), host)
+    raise UsageError(f"unknown line '{text}'", hint="known: pty, tcp:PORT, socket://HOST:PORT, -")
 
 
 def serve(
@@ -188,8 +193,10 @@ def serve(
     end = None if max_cycles is None else firmware.cycles + max_cycles
     part = max(1, firmware.clock_hz // SLICES_PER_SECOND)
     shown, stop, open_ended = len(firmware.received), "cycles", True
+    firmware.stops_starved = True
     while not stopped():
-        data = line.receive(WAIT_S if stop == "idle" else 0) if open_ended else b""
+        waits = stop in ("idle", "starved")
+        data = line.receive(WAIT_S if waits else 0) if open_ended else b""
         open_ended = data is not None
         firmware.send(data or b"")
         left = part if end is None else min(part, end - firmware.cycles)
@@ -197,7 +204,7 @@ def serve(
         sent = firmware.received_from(shown)
         shown += len(sent)
         line.send(sent)
-        if stop in ("exit", "reset") or (stop == "idle" and not open_ended):
+        if stop in ("exit", "reset") or (stop in ("idle", "starved") and not open_ended):
             return stop
         if end is not None and firmware.cycles >= end:
             return "cycles"

@@ -63,6 +63,19 @@ class Image:
         return found.name if address < found.address + max(found.size, 2) else ""
 
 
+def read_or_raw(path: Path, base: int) -> Image:
+    """An ELF file, or a raw binary as one segment at a base address."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    if data.startswith(b"\x7fELF"):
+        return read(path)
+    if len(data) < 8:
+        raise UsageError(f"{path} is too short for a firmware image")
+    return Image((Segment(base, base, len(data), data),), {}, ())
+
+
 def read(path: Path) -> Image:
     """Reads an image."""
     try:

@@ -24,7 +24,7 @@ from targets import family
 from targets.errors import UsageError
 from targets.target import Target
 
-Stop = Literal["until", "stopped", "idle", "cycles", "reset", "exit"]
+Stop = Literal["until", "stopped", "idle", "starved", "cycles", "reset", "exit"]
 
 DEFAULT_SECONDS = 60  # of the board's time
 _NOWHERE = 0xFFFF_FFFE  # where no run ends
@@ -63,7 +63,7 @@ class Firmware:
             raise UsageError(f"no peripherals are known of '{target.name}'", hint=hint)
         self._target = target
         described = family.load(target.family)
-        self._image = _image(image, target)
+        self._image = elf.read_or_raw(image, target.flash.base)
         self._uc = unicorn_core.make(target)
         memory.map_regions(self._uc, target)
         memory.load(self._uc, target, self._image)
@@ -81,6 +81,7 @@ class Firmware:
         self._uc.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
         self._board = Board(self._uc, target, described, self._clock)
         self._board.console.on_transmit = self._on_transmit
+        self._board.console.on_starved = self._on_starved
         self._received = bytearray()
         self._until = b""
         self._seen = 0  # bytes received before run() was called
@@ -90,6 +91,8 @@ class Firmware:
         self._pc = self._word(target.vector_table + 4) & ~1
         self._asleep = False
         self._stop_asked = False
+        self._starved = False
+        self.stops_starved = False  # end run() when the firmware polls its console in vain
 
     def __enter__(self) -> Self:
         """Returns itself: the image is at reset."""
@@ -173,7 +176,8 @@ class Firmware:
 
         Returns:
             "until"; "stopped" by stop(); "idle" when the firmware sleeps and nothing can wake it
-            but input; "cycles" at the limit; "reset" when it asked for one; "exit" by semihosting.
+            but input; "starved" when it polls its console in vain and stops_starved is set; "cycles"
+            at the limit; "reset" when it asked for one; "exit" by semihosting.
 
         Raises:
             Fault: it did what hardware would answer with a fault.
@@ -229,9 +233,10 @@ class Firmware:
             return "reset"
         if self._until and self._until in self._received[self._seen :]:
             return "until"
-        if self._stop_asked:
-            self._stop_asked = False
-            return "stopped"
+        if self._stop_asked or self._starved:
+            stop: Stop = "stopped" if self._stop_asked else "starved"
+            self._stop_asked = self._starved = False
+            return stop
         if self._clock.cycles >= limit:
             return "cycles"
         return "idle" if self._asleep and self._board.systick.next_event == NEVER else None
@@ -356,6 +361,11 @@ class Firmware:
         if self._until and self._received.endswith(self._until):
             self._clock.stop_soon()
 
+    def _on_starved(self) -> None:
+        if self.stops_starved:
+            self._starved = True
+            self._clock.stop_soon()
+
     def _on_invalid_access(
         self, uc: Uc, access: int, address: int, size: int, value: int, user: object
     ) -> bool:
@@ -365,20 +375,6 @@ class Firmware:
     def _on_exception(self, uc: Uc, number: int, user: object) -> None:
         self._event = number
         uc.emu_stop()
-
-
-def _image(path: Path, target: Target) -> elf.Image:
-    """An ELF file, or a raw binary as one segment at the start of flash."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    if data.startswith(b"\x7fELF"):
-        return elf.read(path)
-    if len(data) < 8:
-        raise UsageError(f"{path} is too short for a firmware image")
-    base = target.flash.base
-    return elf.Image((elf.Segment(base, base, len(data), data),), {}, ())
 
 
 def _pricing(

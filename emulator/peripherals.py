@@ -95,6 +95,51 @@ class Timer:
         return self._from + (self._now() - self._started) // (self._words.get(_PSC, 0) + 1)
 
 
+class NrfTimer:
+    """TIMER0 of nRF51, as a counter of cycles: started, cleared and captured, 32 bits, no prescaler."""
+
+    SIZE = 0x550
+    _START, _STOP, _CLEAR, _CAPTURE, _COMPARE = 0x000, 0x004, 0x00C, 0x040, 0x540
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        """Stopped at zero."""
+        self._now = now
+        self._words: dict[int, int] = {}
+        self._started: int | None = None
+        self._from = 0
+
+    def peek(self, offset: int) -> int:
+        """Reads a register."""
+        return self._words.get(offset, 0)
+
+    def read(self, offset: int) -> int:
+        """The same: reading changes nothing."""
+        return self.peek(offset)
+
+    def write(self, offset: int, value: int) -> None:
+        """Writes a register; a one triggers a task."""
+        slot = offset - self._CAPTURE
+        if offset not in (self._START, self._STOP, self._CLEAR) and not 0 <= slot < 16:
+            self._words[offset] = value
+        elif value & 1:
+            self._task(offset, slot)
+
+    def _task(self, offset: int, slot: int) -> None:
+        count = self._count()
+        if offset == self._START and self._started is None:
+            self._started = self._now()
+        elif offset == self._STOP:
+            self._from, self._started = count, None
+        elif offset == self._CLEAR:
+            self._from = 0
+            self._started = None if self._started is None else self._now()
+        elif slot >= 0:
+            self._words[self._COMPARE + slot] = count & 0xFFFF_FFFF
+
+    def _count(self) -> int:
+        return self._from + (0 if self._started is None else self._now() - self._started)
+
+
 def attach(family: Family, bus: Bus, now: Callable[[], int]) -> tuple[Timer, ...]:
     """Maps a family's addresses and puts its rules and timers behind them; returns the timers."""
     for area in family.ranges:
@@ -108,6 +153,8 @@ def attach(family: Family, bus: Bus, now: Callable[[], int]) -> tuple[Timer, ...
     for register in sorted({*copies, *constants}):
         word = RuledWord(tuple(copies[register]), tuple(constants[register]))
         bus.attach(register, 4, word)
+    if family.cycle_timer:
+        bus.attach(family.cycle_timer, NrfTimer.SIZE, NrfTimer(now))
     timers = []
     for timer in family.timers:
         device = Timer(timer.base, timer.bits, now)

@@ -1,7 +1,19 @@
 """Families of microcontrollers: what firmware finds at peripheral addresses, read from TOML.
 
 A family is data for an emulator: registers that keep what is written, and the few rules without
-which start-up code would wait for ever. Adding one means adding a file to families/.
+which start-up code would wait for ever. It is data for firmware too, which needs to know how to make
+its console usable after reset. Optional keys for that (targets/wiring.py, targets/console.py):
+
+    reset_hz        clock of core and UARTs after reset and [[setup]], in whole MHz
+    cycle_timer     base of an nRF timer at the core's clock, where the core has no SysTick
+    [[setup]]       register, and clear, set, until (masks), wait (turns of a loop): before all else
+    uart_hz         clock of the UARTs, where it is another than the core's
+    [gpio]          kind, base, stride, clock, first, pads: ports whose pins a board names in its [pins]
+    [[uarts]]       enable = [[register, bit], ...]: clocks to switch on; low_power = true: an LPUART
+
+A board adds `[pins]` (tx, rx, function), `baud` and `[[setup]]` of its own.
+
+Adding a family means adding a file to families/.
 """
 
 from __future__ import annotations
@@ -12,9 +24,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
-from targets import tables
+from targets import tables, wiring
 from targets.errors import UsageError
 from targets.tables import Table
+from targets.wiring import Gpio, Step
 
 FOLDER = Path(__file__).parent / "families"
 PAGE = 1024  # the granularity of what the emulator maps
@@ -30,7 +43,13 @@ _OPTIONAL = {
     "constants": list,
     "uarts": list,
     "timers": list,
+    "reset_hz": int,
+    "uart_hz": int,
+    "cycle_timer": int,
+    "setup": list,
+    "gpio": dict,
 }
+_UART_OPTIONAL = {"transmit_irq": int, "enable": list, "low_power": bool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +96,8 @@ class Uart:
     base: int
     irq: int
     transmit_irq: int
+    enable: tuple[tuple[int, int], ...] = ()  # (register, bit) of each clock that it needs
+    low_power: bool = False  # an LPUART, whose divisor counts 256ths
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +122,16 @@ class Family:
     constants: tuple[Constant, ...]
     uarts: tuple[Uart, ...]
     timers: tuple[Timer, ...]
+    reset_hz: int = 0  # 0: not known
+    uart_hz: int = 0  # 0: the core's
+    cycle_timer: int = 0  # 0: the core's own SysTick serves
+    setup: tuple[Step, ...] = ()
+    gpio: Gpio | None = None
+
+    @property
+    def numbered_pins(self) -> bool:
+        """Whether serial ports choose their pins themselves, by number."""
+        return any(uart.kind == "nrf" for uart in self.uarts)
 
     def uart(self, name: str) -> Uart:
         """A serial port by name."""
@@ -141,7 +172,19 @@ def read(path: Path) -> Family:
         constants=tuple(_constants(path, table)),
         uarts=tuple(_uarts(path, table)),
         timers=tuple(_timers(path, table)),
+        reset_hz=_frequency(path, table, "reset_hz"),
+        uart_hz=_frequency(path, table, "uart_hz"),
+        cycle_timer=cast(int, table.get("cycle_timer", 0)),
+        setup=tuple(wiring.steps(path, table)),
+        gpio=wiring.gpio(path, table),
     )
+
+
+def _frequency(path: Path, table: Table, key: str) -> int:
+    frequency = cast(int, table.get(key, 0))
+    if frequency < 0 or frequency % 1_000_000:
+        raise UsageError(f"{path}: '{key}' must be a whole number of MHz")
+    return frequency
 
 
 def _ranges(path: Path, table: Table) -> Iterator[Range]:
@@ -201,7 +244,7 @@ def _constants(path: Path, table: Table) -> Iterator[Constant]:
 
 def _uarts(path: Path, table: Table) -> Iterator[Uart]:
     keys = {"name": str, "kind": str, "base": int, "irq": int}
-    for i, row in enumerate(tables.rows(path, "uarts", table, keys, {"transmit_irq": int})):
+    for i, row in enumerate(tables.rows(path, "uarts", table, keys, _UART_OPTIONAL)):
         kind = str(row["kind"])
         if kind not in UART_KINDS:
             hint = tables.closest(kind, UART_KINDS)
@@ -212,7 +255,20 @@ def _uarts(path: Path, table: Table) -> Iterator[Uart]:
             raise UsageError(f"{path}: 'uarts[{i}]' must have interrupts 0 to 479")
         base = _int(row, "base")
         _check_word(path, f"uarts[{i}].base", base)
-        yield Uart(str(row["name"]), kind, base, *irqs)
+        enable = tuple(_enables(path, f"uarts[{i}].enable", row))
+        low_power = bool(row.get("low_power", False))
+        yield Uart(str(row["name"]), kind, base, *irqs, enable, low_power)
+
+
+def _enables(path: Path, where: str, row: Table) -> Iterator[tuple[int, int]]:
+    for pair in cast(list[object], row.get("enable", [])):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(v) is int for v in pair)):
+            raise UsageError(f"{path}: '{where}' must be pairs like [0x4002_1000, 4]")
+        register, bit = pair
+        _check_word(path, where, register)
+        if not _is_bit(bit):
+            raise UsageError(f"{path}: '{where}' must name bits 0 to 31")
+        yield register, bit
 
 
 def _timers(path: Path, table: Table) -> Iterator[Timer]:

@@ -10,10 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, cast
 
-from targets import boot, family, hardware, tables, timing
+from targets import boot, family, hardware, tables, timing, wiring
 from targets.errors import UsageError
 from targets.hardware import Hardware, Source
 from targets.timing import FlashTiming, Validation
+from targets.wiring import Wiring
 
 FOLDER = Path(__file__).parent
 PAGE = 1024  # what the emulator can map and every part's memory is a multiple of
@@ -31,6 +32,7 @@ _CORE_KEYS: Mapping[str, type] = {
     "dsp": bool,
     "fpu": bool,
     "unaligned": bool,
+    "stack_limit": bool,
 }
 _BOARD_KEYS: Mapping[str, type] = {
     "description": str,
@@ -43,6 +45,9 @@ _BOARD_OPTIONAL: Mapping[str, type] = {
     "console": str,
     "qemu": str,
     "boot": str,
+    "pins": dict,
+    "baud": int,
+    "setup": list,
     "flash_timing": dict,
     "validated": dict,
     "hardware": dict,
@@ -66,6 +71,7 @@ class Core:
     dsp: bool  # SMLAD and its kin
     fpu: bool
     unaligned: bool  # single loads and stores at any address
+    stack_limit: bool  # MSPLIM, of Armv8-M with the main extension
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,7 @@ class Target:
     regions: tuple[Region, ...]
     family: str = ""  # of peripherals (targets/family.py); empty: none are known
     console: str = ""  # the UART that the board's host port is wired to; empty without a family
+    wiring: Wiring = field(default_factory=Wiring)  # how firmware sets the console up
     qemu: str = ""  # machine of qemu-system-arm with this core and memory; empty: none is known
     flash_timing: FlashTiming | None = None  # None: no wait states are known
     validated: Validation | None = None  # None: predicted latencies were never checked on this part
@@ -186,6 +193,7 @@ def _target(path: Path) -> Target:
         family=known_family,
         console=console,
         qemu=str(table.get("qemu", "")),
+        wiring=wiring.wiring(path, table),
         flash_timing=None if flash is None else timing.flash_timing(path, flash),
         validated=None if checked is None else timing.validation(path, checked),
         boot=_boot(path, table),

@@ -106,8 +106,11 @@ def build_firmware(
         objects = tuple(f"{stem}.o" for stem in stems)
 
         def compile_one(source: str, built: str) -> None:
-            unmapped = f"-ffile-prefix-map={work.resolve()}=."
-            options = (*cpu, *_COMPILE, *mode, unmapped)
+            # gcc hands only the second to the assembler, though the first includes it.
+            unmapped = tuple(
+                f"-f{what}-prefix-map={work.resolve()}=." for what in ("file", "debug")
+            )
+            options = (*cpu, *_COMPILE, *mode, *unmapped)
             _run((*toolchain.command, *options, "-c", source, "-o", built), work)
 
         with ThreadPoolExecutor(JOBS) as pool:

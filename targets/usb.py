@@ -68,8 +68,15 @@ def of_board(
 
 
 def console_port(target: Target, devices: tuple[Device, ...]) -> str:
-    """The serial port of the board's console; empty when there is none or more than one."""
-    ports = {d.port for d in of_board(target, devices) if d.port}
+    """The serial port of the board's console; empty when there is none or more than one.
+
+    Where the console is wired by hand, only a Debug Probe carries it besides.
+    """
+    if target.hardware.wiring and target.hardware.probe != "debugprobe":
+        return ""
+    found = (d for d in of_board(target, devices) if d.port)
+    # A port of the part itself is its boot loader's or another firmware's: ours speaks on a UART.
+    ports = {d.port for d in found if role(d, target) == "probe"}
     return ports.pop() if len(ports) == 1 else ""
 
 

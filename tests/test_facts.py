@@ -26,6 +26,9 @@ def chip(board: Target) -> str:
     uart = family.load(board.family).uart(board.console)
     interrupts = [{"signal": "GLOBAL", "interrupt": "U"}, {"signal": "RX", "interrupt": "D"}]
     port = {"name": board.console.upper(), "address": uart.base, "interrupts": interrupts}
+    wires = ((board.wiring.tx, "TX"), (board.wiring.rx, "RX"))
+    pins = [{"pin": pin, "signal": s, "af": board.wiring.function} for pin, s in wires]
+    port["pins"] = pins
     memory = [{"address": r.base, "size": r.size} for r in board.regions]
     core = {"peripherals": [port], "interrupts": [{"name": "U", "number": uart.irq}]}
     return json.dumps({"memory": [memory], "cores": [core]})
@@ -43,6 +46,11 @@ CASES = {
     ("nucleo-f746zg", "dtcm"): (chip(load("nucleo-f746zg")), str(0x10000), str(0xFC00)),
     ("nucleo-f401re", "console_base"): (chip(load("nucleo-f401re")), str(0x4000_4400), "7"),
     ("nucleo-f401re", "console_irq"): (chip(load("nucleo-f401re")), '"number": 38', '"number": 37'),
+    ("nucleo-f401re", "pins"): (
+        chip(load("nucleo-f401re")),
+        '"signal": "RX", "af": 7',
+        '"signal": "RX", "af": 8',
+    ),
     ("pico", "console_base"): (SVD, "0x40034000", "0x40038000"),
     ("pico", "console_irq"): (SVD, "20</value>", "21</value>"),
     ("pico2", "console_base"): ("#define UART0_BASE _u(0x40070000)", "70000", "78000"),

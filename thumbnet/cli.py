@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from thumbnet.cli_options import (
     output_options,
     run_options,
     seed_option,
+    serve_option,
 )
 
 EXIT_INTERRUPTED = 130
@@ -108,6 +110,7 @@ def generate(model: Path, output: Path, as_json: bool, quiet: bool, **options: A
 @by_option
 @format_option
 @seed_option
+@serve_option
 def emulate(
     folder: Path,
     data: tuple[str, ...],
@@ -115,12 +118,19 @@ def emulate(
     quiet: bool,
     by: str,
     layout: str,
+    serve: str | None,
     **options: Any,
 ) -> None:
     """Run a project's firmware in the emulator and compare it with the reference, byte for byte."""
-    from thumbnet import linked, project, show, show_linked, verify
+    from thumbnet import linked, project, serving, show, show_linked, verify
     from thumbnet.options import RunOptions
 
+    if serve:
+        # Ended like by Ctrl-C: QEMU must not stay behind.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        found = serving.serve(folder, serve, RunOptions(data=data[0] if data else None, **options))
+        print_result(found, as_json, lambda found: None)
+        return
     with show.progress(quiet or as_json) as progress:
         if project.is_linked(project.read_any(folder)):
             found = linked.check(folder, RunOptions(**options), data, progress)
@@ -258,6 +268,11 @@ def _finish(
 ) -> None:
     """Prints the result of a check and ends with its exit code."""
     print_result(found, as_json, show, layout, view)
+    finish(found)
+
+
+def finish(found: dict[str, Any]) -> None:
+    """Ends with the exit code of a comparison."""
     host = found["host"]
     if found["mismatched_bytes"] or (host and host["mismatched_bytes"]):
         sys.exit(Mismatch.exit_code)
@@ -291,4 +306,4 @@ def main() -> None:
 
 
 # Verbs of their own modules, which need what is above.
-from thumbnet import cli_boot, cli_desk, cli_tools  # noqa: E402, F401
+from thumbnet import cli_boot, cli_desk, cli_link, cli_tools  # noqa: E402, F401

@@ -63,7 +63,9 @@ def flash(folder: Path, as_json: bool, quiet: bool, **options: Any) -> None:
     from thumbnet import flashing, show, show_desk
 
     with show.progress(quiet or as_json) as progress:
-        found = flashing.flash(folder, flashing.FlashOptions(**options), progress=progress)
+        found = flashing.flash(
+            folder, flashing.FlashOptions(**options), flashing.confirm_over_link, progress
+        )
     print_result(found, as_json, show_desk.flashed)
 
 

@@ -119,8 +119,9 @@ toolchain_option = click.option(
     show_default=True,
     help="C compiler.",
 )
+metric_option = click.option("--metric", help="Metric to score with. [default: the data file's]")
 run_options = stacked(
-    click.option("--metric", help="Metric to score with. [default: the data file's]"),
+    metric_option,
     click.option(
         "--accuracy",
         type=click.Choice(["host", "emulator", "none"]),
@@ -174,6 +175,29 @@ run_options = stacked(
         metavar="FILE.json",
         help="Write the profile by layer, function and source line, for speedscope.app.",
     ),
+)
+check_options = stacked(
+    metric_option,
+    click.option(
+        "--accuracy",
+        type=click.Choice(["host", "none"]),
+        default="host",
+        show_default=True,
+        help="Whether to run the whole data set on this machine.",
+    ),
+    click.option(
+        "--max-samples",
+        default=20,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Samples to run on the board.",
+    ),
+    toolchain_option,
+)
+serve_option = click.option(
+    "--serve",
+    metavar="socket://HOST:PORT|pty",
+    help="Run the whole firmware instead, its serial port on a TCP port or a pseudo-terminal.",
 )
 by_option = click.option(
     "--by",

@@ -117,8 +117,13 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
             named = step.name in choices.kernels
             found = explain.candidates(planned, step, options.optimize, named)
             manifest["layers"][index]["candidates"] = found
-    manifest |= {"sources": written.sources, "host_sources": written.host_sources}
-    manifest["optimize"] = options.optimize
+    manifest |= {
+        "optimize": options.optimize,
+        "sources": written.sources,
+        "host_sources": written.host_sources,
+        "firmware": written.firmware,
+        "build_id": written.build_id,
+    }
     files = sources | {
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(prepared.quantized),
@@ -253,7 +258,6 @@ def describe(
     """
     figures, peak = emit.figures(planned), advice.peak(planned)
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in sources.items()}
-    build_id = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     inputs = sum(planned.graph.tensors[p.tensor].size for p in planned.graph.inputs)
     return {
         "schema_version": project.SCHEMA_VERSION,
@@ -289,7 +293,6 @@ def describe(
         "layers": [_layer(planned, step) for step in planned.steps],
         "memory_map": memory_map.entries(planned),
         "files": digests,
-        "build_id": build_id,
     }
 
 

@@ -17,7 +17,6 @@ from targets.errors import UsageError
 from targets.target import Target
 from targets.target import load as load_target
 from thumbnet import memory_map, project
-from thumbnet.verify import FIRMWARE_SOURCES
 
 KIND = "linked"
 _OWN = (
@@ -232,7 +231,7 @@ def _describe(
             "shared": [{"function": one.name, "models": list(one.models)} for one in linked.shared],
         },
         "models": [_section(one, linked.renamed) for one in given],
-        "firmware": list(FIRMWARE_SOURCES),
+        "firmware": list(linked.project.firmware),
         "sources": list(linked.project.sources),
         "host_sources": list(linked.project.host_sources),
         "files": digests,

@@ -95,9 +95,9 @@ def _cut(text: str, width: int) -> str:
 
 def generated(found: dict[str, Any], folder: Path) -> None:
     """What `generate` wrote."""
-    _title(found)
+    title(found)
     _layers(found)
-    _memory(found)
+    memory(found)
     explained(found)
     out.print(f"wrote {folder}/ - next: thumbnet build {folder}, thumbnet emulate {folder}")
 
@@ -130,12 +130,12 @@ def built(found: dict[str, Any]) -> None:
 
 def checked(found: dict[str, Any], by: str = "layers") -> None:
     """What `emulate` and `run` found."""
-    _title(found)
+    title(found)
     if by == "layers" or found["profile"] is None:
         _layers(found)
     else:
         profile(found, by)
-    _memory(found)
+    memory(found)
     if found["cycles"] is not None:
         fact(
             "Inference",
@@ -145,9 +145,9 @@ def checked(found: dict[str, Any], by: str = "layers") -> None:
         _latency(found)
     if found["not_counted"] is not None:
         fact("Inference", found["not_counted"])
-    _accuracy(found)
+    accuracy(found)
     explained(found)
-    _verdict(found)
+    verdict(found, "on the emulated core")
 
 
 def _latency(found: dict[str, Any]) -> None:
@@ -187,13 +187,13 @@ def profile(found: dict[str, Any], by: str) -> None:
 
 def inspection(found: dict[str, Any]) -> None:
     """What `inspect` found."""
-    _title(found)
+    title(found)
     for kind in ("inputs", "outputs"):
         for port in found[kind]:
             shape = "x".join(map(str, port["onnx_shape"]))
             fact(kind[:-1].capitalize(), f"{tables.printable(port['name'])} {shape}")
     _layers(found)
-    _memory(found)
+    memory(found)
     table(views.fits(found))
 
 
@@ -206,7 +206,8 @@ def operators(found: dict[str, Any]) -> None:
         out.print(f"  {kind:14} {', '.join(kernels) or 'no code: an alias'}")
 
 
-def _title(found: dict[str, Any]) -> None:
+def title(found: dict[str, Any]) -> None:
+    """The model, its target and its size."""
     parts = [f"[bold]{found['model']}[/]"]
     if "target" in found:
         parts.append(f"for {found['target']}")
@@ -223,7 +224,8 @@ def _layers(found: dict[str, Any]) -> None:
     table(views.layers(found, bars=out.width >= WIDE))
 
 
-def _memory(found: dict[str, Any]) -> None:
+def memory(found: dict[str, Any]) -> None:
+    """SRAM and flash."""
     sram, flash = found["sram"], found["flash"]
     gap = sram["arena"] - sram["arena_bound"]
     proof = "proved minimal" if gap == 0 else f"at most {gap:,} B above the minimum"
@@ -259,19 +261,21 @@ def _planned(sram: dict[str, Any]) -> None:
         fact("", tables.printable(in_words(Advice(**found))))
 
 
-def _accuracy(found: dict[str, Any]) -> None:
-    accuracy = found["accuracy"]
-    if accuracy is None:
+def accuracy(found: dict[str, Any]) -> None:
+    """The score, where there is one."""
+    scores = found["accuracy"]
+    if scores is None:
         return
-    texts = [f"device {_score(accuracy['metric'], accuracy['device'])}"]
-    if accuracy["float"] is not None:
-        texts.insert(0, f"float {_score(accuracy['metric'], accuracy['float'])}")
-    fact("Accuracy", f"{', '.join(texts)} ({accuracy['metric']}, {accuracy['samples']:,} samples)")
+    texts = [f"device {_score(scores['metric'], scores['device'])}"]
+    if scores["float"] is not None:
+        texts.insert(0, f"float {_score(scores['metric'], scores['float'])}")
+    fact("Accuracy", f"{', '.join(texts)} ({scores['metric']}, {scores['samples']:,} samples)")
 
 
-def _verdict(found: dict[str, Any]) -> None:
+def verdict(found: dict[str, Any], machine: str) -> None:
+    """How many bytes differ, and where that began."""
     wrong, host = found["mismatched_bytes"], found["host"]
-    where = f"in {found['samples']:,} samples on the emulated core"
+    where = f"in {found['samples']:,} samples {machine}"
     if host is not None:
         wrong += host["mismatched_bytes"]
         where += f" and {host['samples']:,} on the host"

@@ -40,8 +40,8 @@ def flashed(found: dict[str, Any]) -> None:
     out.print(f"[bold]{found['model']}[/] is on {found['target']} ({found['method']})")
     if found["confirmed"]:
         fact("Build id", f"{found['build_id'][:16]}, confirmed by the board")
-    elif found["port"]:
-        fact("Console", found["port"])
+    else:
+        fact("Build id", "not confirmed: no serial port of the board is known; --port names one")
 
 
 def doctor(found: dict[str, Any]) -> None:

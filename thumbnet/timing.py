@@ -115,6 +115,17 @@ def latency(
     }
 
 
+def at_clock(
+    run: EmulatedInference, target: Target, image: elf.Image, clock_hz: int
+) -> tuple[Cost, ...]:
+    """Each step of an inference by the target's own model, with the wait states of another clock."""
+    flash = target.flash_timing
+    model = calibrated(target)
+    if flash is not None and flash.clock_limits_hz:
+        model = replace(model, flash=flash.at(clock_hz))
+    return priced(run, image, model)
+
+
 def what_if(run: EmulatedInference, target: Target, image: elf.Image, text: str) -> dict[str, Any]:
     """The same inference at another clock, other wait states, or on another core.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from emulator.host import HostModel
 from emulator.model import EmulatedInference
 from targets import sizes, toolchain
 from targets.errors import UsageError
-from targets.machine import ModelImage
+from targets.machine import Inference, ModelImage
 from targets.target import Target
 from targets.target import load as load_target
 from thumbnet import emulation, memory_map, project, timing
@@ -25,7 +25,6 @@ from thumbnet.options import RunOptions
 
 Int8Array = npt.NDArray[np.int8]
 BUILD = "build"
-FIRMWARE_SOURCES = ("startup.c", "main.c")
 NOT_COUNTED = "QEMU cannot count here: it loads no plugins, or there is no C compiler to make ours"
 
 
@@ -43,8 +42,7 @@ def build(folder: Path, choice: str = "auto", progress: Progress = silent) -> Bu
     manifest = project.read_any(folder)
     target = load_target(manifest["target"])
     compiler = toolchain.find(choice)
-    board = project.sources(manifest, "firmware") if "firmware" in manifest else FIRMWARE_SOURCES
-    sources = (*board, *project.sources(manifest))
+    sources = (*project.sources(manifest, "firmware"), *project.sources(manifest))
     elf = folder / BUILD / f"{manifest['model']}.elf"
     advance = progress(f"compiling with {compiler.kind}", 1)
     toolchain.build_firmware(compiler, target, folder, sources, "link.ld", elf)
@@ -162,12 +160,13 @@ def stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[Int8Array, ...]:
 
 
 def divergence(
-    graph: Graph, manifest: dict[str, Any], inputs: tuple[Int8Array, ...], arenas: list[bytes]
+    graph: Graph, manifest: dict[str, Any], inputs: tuple[Int8Array, ...], arenas: Iterable[bytes]
 ) -> dict[str, Any] | None:
     """The first layer whose output differs from the reference: where the mismatch was born."""
     values: dict[str, Int8Array] = {}
     reference.run(graph, inputs, values.__setitem__)
-    for layer, arena in zip(manifest["layers"], arenas, strict=True):
+    # Not strict: a board is asked for no further arena once the layer is found.
+    for layer, arena in zip(manifest["layers"], arenas, strict=False):
         wanted = values[layer["output"]][0]
         offset = layer["output_offset"]
         got = np.frombuffer(arena, np.int8)[offset : offset + wanted.size].reshape(wanted.shape)
@@ -185,7 +184,7 @@ def divergence(
     return None
 
 
-def compare(expected: tuple[Int8Array, ...], runs: list[EmulatedInference]) -> dict[str, Any]:
+def compare(expected: tuple[Int8Array, ...], runs: Sequence[Inference]) -> dict[str, Any]:
     """Bytes that differ from the reference, and where the first of them is."""
     mismatched, first = 0, None
     for sample, run in enumerate(runs):

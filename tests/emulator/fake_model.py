@@ -27,21 +27,25 @@ class Fields:
     macro: str = "KWS"
     sources: tuple[str, ...] = ("kws.c", "probes.c")
     host_sources: tuple[str, ...] = ("kws.c", "probes.c")
+    firmware: tuple[str, ...] = ("startup.c", "main.c")
 
 
 def render(target: str, folder: Path) -> Path:
     """The project that codegen would make: the board's templates and the fake model's C."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "templates" / "board"),
+        loader=jinja2.FileSystemLoader(ROOT / "templates"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     folder.mkdir(parents=True)
-    for name in environment.list_templates():
-        text = environment.get_template(name).render(target=load(target), model=Fields())
-        (folder / name.removesuffix(".j2")).write_text(text)
+    facts = {"target": load(target), "model": Fields(), "console": None}
+    for template in sorted(
+        (ROOT / "templates" / "board").glob("[!b]*.j2")
+    ):  # but for boot_*, parts of startup.c
+        text = environment.get_template(f"board/{template.name}").render(**facts)
+        (folder / template.name.removesuffix(".j2")).write_text(text)
     for source in (ROOT / "tests" / "emulator" / "firmware").iterdir():
         shutil.copy(source, folder)
     with (folder / "link.ld").open("a") as script:

@@ -107,7 +107,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert found["seconds"] == found["cycles"] / 25_000_000
     wrong = boot(echo, "-t", "mps2-an386", "--uart", "carrier")
     assert wrong.returncode == 2
-    assert "hint: known: pty, tcp:PORT, -" in wrong.stderr
+    assert "hint: known: pty, tcp:PORT, socket://HOST:PORT, -" in wrong.stderr
 
 
 def test_the_list_of_images() -> None:

@@ -76,6 +76,11 @@ def planned(name: str) -> plan.Plan:
     return check_plan.check(plan.make(graph, core, "speed", chains=chains))
 
 
-def files(name: str) -> Mapping[str, str]:
+def project(name: str) -> emit.Project:
     """The C project of the network."""
-    return emit.emit(planned(name), load(name.removesuffix(CHAINED)), SHA256).files
+    return emit.emit(planned(name), load(name.removesuffix(CHAINED)), SHA256)
+
+
+def files(name: str) -> Mapping[str, str]:
+    """Its files by name."""
+    return project(name).files

@@ -10,7 +10,6 @@ import pytest
 from targets import load, toolchain
 from targets.errors import ToolMissing
 from tests.golden import network
-from thumbnet.verify import FIRMWARE_SOURCES
 
 Link = Callable[[str, str], Path]
 
@@ -34,11 +33,10 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Link:
         if (board, compiler.kind) not in made:
             target = load(board)
             folder = tmp_path_factory.mktemp(board)
-            files = network.files(board)
-            for name, text in files.items():
+            project = network.project(board)
+            for name, text in project.files.items():
                 (folder / name).write_text(text)
-            kernels = [name for name in files if name.endswith(".S")]
-            sources = (*FIRMWARE_SOURCES, "golden.c", "kernels.c", *kernels)
+            sources = (*project.firmware, *project.sources)
             elf = folder / "build" / "golden.elf"
             toolchain.build_firmware(compiler, target, folder, sources, "link.ld", elf)
             made[board, compiler.kind] = elf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
+from elftools.elf.elffile import ELFFile
 from unicorn import UC_ARCH_ARM, UC_MODE_MCLASS, UC_MODE_THUMB, Uc, arm_const
 
 from targets import images, load
@@ -136,7 +137,10 @@ def test_behind_a_boot_loader(link: Link, compiler: str) -> None:
     uc.mem_map(0xE000_E000, 0x1000)
     uc.mem_write(board.flash.base, data)
     uc.reg_write(arm_const.UC_ARM_REG_SP, board.ram.end)
-    uc.emu_start(reset, 0, count=3000)
+    with link(board.name, compiler).open("rb") as stream:
+        (main,) = ELFFile(stream).get_section_by_name(".symtab").get_symbol_by_name("main")
+    uc.emu_start(reset, main["st_value"] & ~1, count=100_000)
+    assert uc.reg_read(arm_const.UC_ARM_REG_PC) == main["st_value"] & ~1
     # The loader's interrupts are off, and ours go through our table.
     assert bytes(uc.mem_read(0xE000_E180, 64)) == b"\xff" * 64
     assert bytes(uc.mem_read(0xE000_ED08, 4)) == struct.pack("<I", board.vector_table)

@@ -63,7 +63,7 @@ WRONG = {
 def test_every_board_loads(name: str) -> None:
     target = load(name)
     assert target.name == name
-    assert target.total_flash >= target.flash.size >= target.ram.size >= 16 * 1024
+    assert target.total_flash >= target.flash.size >= target.ram.size >= 8 * 1024
     assert target.vector_table == target.flash.base + target.vector_offset
     assert target.vector_table % 0x100 == 0  # where VTOR can point
     assert 8_000_000 <= target.clock_hz <= 1_000_000_000

@@ -7,16 +7,21 @@ import os
 import shlex
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from emulator import bridge
+from emulator.firmware import Firmware
 from targets import drives, load, names, usb
 from targets.errors import DeviceError
 from targets.target import Target
 from targets.usb import Device
-from thumbnet import compiler, doctor, flashing, project
+from thumbnet import compiler, doctor, flashing, project, verify
 from thumbnet.options import CompileOptions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -142,6 +147,62 @@ def test_a_board_confirms_what_it_runs(
         flashing.flash(pico, options, refuse)
     dry = flashing.FlashOptions(port=str(tmp_path), dry_run=True)
     assert flashing.flash(pico, dry, refuse)["confirmed"] is False
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A project's firmware on the emulated board, in a thread: the URL of its console."""
+    manifest = project.read_manifest(folder)
+    elf = verify.build(folder).elf
+    firmware, outside = Firmware(load(manifest["target"]), elf), bridge.link("socket://127.0.0.1:0")
+    ended = threading.Event()
+    server = threading.Thread(
+        target=bridge.serve, args=(firmware, outside), kwargs={"stopped": ended.is_set}
+    )
+    server.start()
+    try:
+        yield outside.name
+    finally:
+        ended.set()
+        server.join()
+        outside.close()
+
+
+def test_flash_asks_the_board_over_the_link(nucleo: Path, pico: Path, tmp_path: Path) -> None:
+    tool = tmp_path / "st-flash"
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    tool.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    asked = ("flash", nucleo, "--method", "st-flash")
+    with served(nucleo) as url:
+        done = thumbnet(*asked, "--port", url, PATH=path)
+        build_id = project.read_manifest(nucleo)["build_id"]
+        assert done.returncode == 0, done.stderr
+        assert f"{build_id[:16]}, confirmed by the board" in done.stdout
+    with served(pico) as url:  # another image than the one that was written
+        wrong = thumbnet(*asked, "--port", url, PATH=path)
+    assert wrong.returncode == 5
+    assert f"not {build_id[:12]}, which was written" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+    silent = thumbnet(*asked, PATH=path)
+    assert silent.returncode == 0
+    assert "not confirmed: no serial port of the board is known" in silent.stdout
+
+
+def test_a_board_that_stays_silent_is_not_confirmed() -> None:
+    with pytest.raises(DeviceError, match="not confirmed: there is no /nowhere") as caught:
+        flashing.confirm_over_link(load("nucleo-f401re"), "/nowhere", "0" * 64, patience_s=0.1)
+    assert caught.value.exit_code == 5
+
+
+def test_the_console_is_where_the_board_has_it() -> None:
+    own = Device(0x2E8A, 0x000A, "E66", "Pico", "/dev/ttyACM0")
+    probe = Device(0x2E8A, 0x000C, "E66", "Debug Probe", "/dev/ttyACM5")
+    stlink = Device(0x0483, 0x374B, "066DFF", "ST-LINK", "/dev/ttyACM1")
+    assert usb.console_port(load("pico"), (own,)) == ""  # another firmware's port
+    assert usb.console_port(load("pico"), (own, probe)) == "/dev/ttyACM5"
+    assert usb.console_port(load("nucleo-f401re"), (stlink,)) == "/dev/ttyACM1"
+    assert usb.console_port(load("disco-f407vg"), (stlink,)) == ""  # wired by hand
 
 
 def test_boards_lists_all_and_shows_one() -> None:

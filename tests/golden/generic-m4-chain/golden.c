@@ -382,6 +382,33 @@ golden_status_t golden_run(golden_ctx_t *ctx)
     return GOLDEN_OK;
 }
 
+/* zlib's CRC-32, bit by bit: no table. */
+static uint32_t crc32_of(uint32_t crc, const void *data, size_t size)
+{
+    const uint8_t *bytes = (const uint8_t *)data;
+
+    crc = ~crc;
+    for (size_t i = 0; i < size; ++i) {
+        crc ^= bytes[i];
+        for (unsigned bit = 0; bit < 8u; ++bit) {
+            crc = (crc >> 1) ^ ((crc & 1u) != 0u ? 0xedb88320u : 0u);
+        }
+    }
+    return ~crc;
+}
+
+golden_status_t golden_check_weights(void)
+{
+    uint32_t crc = 0;
+
+    crc = crc32_of(crc, step0_m0_stream, sizeof step0_m0_stream);
+    crc = crc32_of(crc, step0_m1_stream, sizeof step0_m1_stream);
+    crc = crc32_of(crc, step0_m2_stream, sizeof step0_m2_stream);
+    crc = crc32_of(crc, step1_stream, sizeof step1_stream);
+    crc = crc32_of(crc, step2_table, sizeof step2_table);
+    return crc == 0x8335f597u ? GOLDEN_OK : GOLDEN_ERR_WEIGHTS;
+}
+
 static void copy(int8_t *to, const int8_t *from, size_t size)
 {
     for (size_t i = 0; i < size; ++i) {

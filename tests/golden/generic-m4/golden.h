@@ -40,7 +40,8 @@ typedef enum {
     GOLDEN_ERR_NULL = -1,             /* a null pointer was passed */
     GOLDEN_ERR_ARENA_TOO_SMALL = -2,  /* arena_size < GOLDEN_ARENA_SIZE */
     GOLDEN_ERR_ARENA_MISALIGNED = -3, /* arena is no multiple of GOLDEN_ARENA_ALIGN */
-    GOLDEN_ERR_STEP = -4              /* no such step */
+    GOLDEN_ERR_STEP = -4,             /* no such step */
+    GOLDEN_ERR_WEIGHTS = -5           /* the constants in flash are not the model's */
 } golden_status_t;
 
 /* One instance. The field is private. */
@@ -59,6 +60,9 @@ const int8_t *golden_output(const golden_ctx_t *ctx, int i);
 /* One inference; or one step of it, for profiling: steps 0 .. GOLDEN_STEPS - 1 in this order. */
 golden_status_t golden_run(golden_ctx_t *ctx);
 golden_status_t golden_run_step(golden_ctx_t *ctx, unsigned step);
+
+/* Whether the constants in flash are intact, by their CRC-32: some 50 cycles per byte. */
+golden_status_t golden_check_weights(void);
 
 /* The one-call form: copies in, runs on an arena of its own, copies out. Not reentrant. */
 void golden_predict(const int8_t input[GOLDEN_INPUT_SIZE], int8_t output[GOLDEN_OUTPUT_SIZE]);
