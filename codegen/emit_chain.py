@@ -27,6 +27,7 @@ def tools(drivers: str) -> dict[str, bool]:
     return {
         "words": "_words(" in drivers,
         "bytes": "move(" in drivers or "take(" in drivers,
+        "takes": "take(" in drivers,
         "fills": "fill(" in drivers,
     }
 

@@ -120,18 +120,6 @@ static int8_t *move(int8_t *to, const int8_t *from, int32_t size)
     return to;
 }
 
-/* Bytes of a ring from `at` on, which may go on at its start. */
-static inline int8_t *take(int8_t *to, const int8_t *ring, int32_t ring_size, int32_t at, int32_t size)
-{
-    const int32_t left = ring_size - at;
-
-    if (size > left) {
-        to = move(to, ring + at, left);
-        return move(to, ring, size - left);
-    }
-    return move(to, ring + at, size);
-}
-
 static int8_t *fill(int8_t *to, int8_t value, int32_t size)
 {
     const uint32_t word = (uint8_t)value * 0x01010101u;
