@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from codegen.arena import Buffer, Overlap, Problem, place
-from codegen.ir import Graph
+from codegen.ir import Graph, layer_names
 from codegen.kernel import Footprint, Instance, Kernel, Layer, Order
 from codegen.ops import KERNELS
 from targets.errors import UnsupportedModel, UsageError
@@ -144,7 +144,7 @@ def make(
         for node in graph.nodes
         if node.op.kind != "reshape"
     ]
-    names = _layer_names(layers)
+    names = layer_names([layer.node for layer in layers])
     wanted = _checked_overrides(names, overrides or {})
     kernels = [
         choose(layer, objective, wanted.get(name))
@@ -212,17 +212,6 @@ def _extra_flash(kernel: Kernel, layer: Layer) -> int:
         return 0
     weights = sum(t.size for t in layer.inputs if t.data is not None)
     return max(0, kernel.flash(layer) - weights - USUAL_CODE)
-
-
-def _layer_names(layers: list[Layer]) -> list[str]:
-    """Labels made unique: the second layer of an ONNX node is called "node#2"."""
-    seen: dict[str, int] = {}
-    names = []
-    for layer in layers:
-        seen[layer.label] = seen.get(layer.label, 0) + 1
-        number = seen[layer.label]
-        names.append(layer.label if number == 1 else f"{layer.label}#{number}")
-    return names
 
 
 def _checked_overrides(names: list[str], overrides: Mapping[str, str]) -> Mapping[str, str]:

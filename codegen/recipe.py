@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from codegen.plan import Plan
+from codegen.quant import schemes
 from codegen.quant.calibrate import METHODS, Method
+from codegen.quant.lower import Format
 from targets.errors import UsageError
 
 KEYS = ("calibration", "layers")
-LAYER_KEYS = ("kernel", "weights")
+LAYER_KEYS = ("kernel", "weights", "scheme")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,12 @@ class Recipe:
     Attributes:
         calibration: how values become ranges.
         kernels: kernel variant by layer name.
+        weights: how flash holds weights, by layer name.
     """
 
     calibration: Method | None = None
     kernels: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, Format] = field(default_factory=dict)
 
 
 def load(path: Path) -> Recipe:
@@ -51,17 +55,27 @@ def load(path: Path) -> Recipe:
     if not isinstance(layers, dict):
         raise UsageError(f"recipe {path}: layers must be tables: [layers.NAME]")
     kernels: dict[str, str] = {}
+    weights: dict[str, Format] = {}
     for name, choice in layers.items():
         if not isinstance(choice, dict):
             raise UsageError(f"recipe {path}: layers.{name} must be a table")
         _check_keys(path, choice, LAYER_KEYS)
-        if choice.get("weights", "int8") != "int8":
-            raise UsageError(
-                f"recipe {path}: layer {name!r} asks for {choice['weights']!r} weights; known: int8"
-            )
+        if "weights" in choice or "scheme" in choice:
+            weights[name] = _format(path, name, choice)
         if "kernel" in choice:
             kernels[name] = str(choice["kernel"])
-    return Recipe(cast("Method | None", method), kernels)
+    return Recipe(cast("Method | None", method), kernels, weights)
+
+
+def _format(path: Path, layer: str, choice: Mapping[str, Any]) -> Format:
+    """A layer's weights, checked."""
+    chosen = Format(*(None if choice.get(k) is None else str(choice[k]) for k in LAYER_KEYS[1:]))
+    try:
+        schemes.find(chosen.weights, chosen.scheme)
+    except UsageError as error:
+        message = f"recipe {path}: layer {layer!r}: {error.message}"
+        raise UsageError(message, hint=error.hint) from error
+    return chosen
 
 
 def dump(plan: Plan, method: Literal["minmax", "percentile", "mse"] | None) -> str:
@@ -72,7 +86,9 @@ def dump(plan: Plan, method: Literal["minmax", "percentile", "mse"] | None) -> s
     for step in plan.steps:
         lines += ["", f"[layers.{_key(step.name)}]"]
         if step.weight_bytes:
-            lines.append('weights = "int8"')
+            storage = step.layer.inputs[1].storage
+            lines.append(f'weights = "{storage.weights if storage else "int8"}"')
+            lines += [f'scheme = "{storage.scheme}"'] if storage else []
         lines.append(f'kernel = "{step.kernel.name}"')
     return "\n".join(lines) + "\n"
 

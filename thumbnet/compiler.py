@@ -24,7 +24,7 @@ from codegen import (
 )
 from codegen.ir import Array, Graph, macs, node_macs
 from codegen.names import identifier
-from codegen.quant import calibrate, quantize
+from codegen.quant import calibrate, lower, quantize
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
 from targets.target import load as load_target
@@ -90,6 +90,10 @@ def prepare(
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
     quantized = prune.prune(quantize.quantize(graph, ranges, imported))
+    chosen = lower.choose(quantized, _formats(options, choices), imported)
+    if chosen:
+        wide = prune.prune(quantize.quantize(graph, ranges, imported, chosen))
+        quantized = lower.lower(wide, chosen, options.force)
     return Prepared(graph, quantized, method if ranges else None, tuple(warnings))
 
 
@@ -118,6 +122,12 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
         "recipe.toml": recipe.dump(planned, prepared.method).encode(),
     }
     return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
+
+
+def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Formats:
+    """How flash is to hold weights."""
+    given = lower.Format(options.weights, options.scheme)
+    return lower.Formats(given, choices.weights if choices else {})
 
 
 def _renamed(graph: Graph, name: str) -> Graph:
@@ -236,7 +246,7 @@ def describe(
         "model_sha256": sha256,
         "target": target.name,
         "toolchain": None,
-        "weights": "int8",
+        "weights": _weights_of(planned),
         "macs": macs(graph),
         "macs_executed": figures["macs"],
         "params": _parameters(graph),
@@ -288,7 +298,9 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         "kernel": step.kernel.name,
         "function": planned.functions[step.function].name,
         "macs": node_macs(planned.graph, step.layer.node),
-        "weights_bits": 8 if step.weight_bytes else None,
+        "weights": _stored_as(step),
+        "weights_bits": _weights_bits(step),
+        "bits_per_weight": _bits_per_weight(step),
         "arena_bytes": step.arena_bytes,
         "scratch": step.scratch.size if step.scratch else 0,
         "weight_bytes": step.weight_bytes,
@@ -298,6 +310,37 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         "output_shape": list(step.layer.output.shape),
         "nodes": list(step.layer.node.sources),
     }
+
+
+def _stored_as(step: plan.Step) -> str | None:
+    """How flash holds a layer's weights: "int8", "int4", "int4 vsq16", ..."""
+    if not step.weight_bytes:
+        return None
+    storage = step.layer.inputs[1].storage
+    if storage is None:
+        return "int8"
+    plain = storage.scheme in ("uniform", storage.weights)
+    return storage.weights if plain else f"{storage.weights} {storage.scheme}"
+
+
+def _weights_of(planned: plan.Plan) -> str:
+    """What is not int8, or int8."""
+    found = {_stored_as(step) for step in planned.steps} - {None, "int8"}
+    return ", ".join(sorted(map(str, found))) or "int8"
+
+
+def _weights_bits(step: plan.Step) -> int | None:
+    """Bits of a weight's code."""
+    storage = step.layer.inputs[1].storage if step.weight_bytes else None
+    return storage.bits if storage else (8 if step.weight_bytes else None)
+
+
+def _bits_per_weight(step: plan.Step) -> float | None:
+    """Bits of flash per weight: codes, factors and tables, and a 32-bit scale per channel."""
+    if not step.weight_bytes:
+        return None
+    weights = step.layer.inputs[1]
+    return round((8 * step.weight_bytes + 32 * weights.shape[0]) / weights.size, 3)
 
 
 def _memory_map(planned: plan.Plan) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from codegen import window
+from codegen import expand, window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
@@ -323,7 +323,7 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
     return (gemm.footprint(shape.slides, shape.x, shape.y),)
 
 
-KERNELS = (
+_INT8 = (
     *winograd_kernels.variants(
         lambda layer: layer.core.dsp and _groups(layer) == 1, _scaling, _sliding, _limits
     ),
@@ -391,3 +391,4 @@ KERNELS = (
         orders=BOTH_ORDERS,
     ),
 )
+KERNELS = (*map(expand.plain, _INT8), expand.conv_kernel(_sliding, _groups, _scaling))

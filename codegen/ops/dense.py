@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from codegen import expand
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, Tensor
 from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
@@ -246,7 +247,7 @@ def _blocks(layer: Layer) -> dense_pairs.Blocks:
     return dense_pairs.blocks(layer.inputs[1].values.astype(np.int64))
 
 
-KERNELS = (
+_INT8 = (
     dense_pairs.kernel(_blocks, _form, _footprints(reads_first=True)),
     Kernel(
         name="dense.dsp",
@@ -268,3 +269,4 @@ KERNELS = (
         orders=BOTH_ORDERS,
     ),
 )
+KERNELS = (*map(expand.plain, _INT8), expand.dense_kernel(_scaling))
