@@ -25,6 +25,7 @@ from codegen.tuned import (
     depthwise_pairs,
     depthwise_strips,
     gemm,
+    gemm_int4,
     limbs,
     winograd_kernels,
 )
@@ -391,4 +392,8 @@ _INT8 = (
         orders=BOTH_ORDERS,
     ),
 )
-KERNELS = (*map(expand.plain, _INT8), expand.conv_kernel(_sliding, _groups, _scaling))
+KERNELS = (
+    *map(expand.plain, _INT8),
+    gemm_int4.kernel(_sliding, _groups, _scaling, _limits),
+    expand.conv_kernel(_sliding, _groups, _scaling),
+)

@@ -178,14 +178,15 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     order = shape.order()
     blocks = raw8.stream(*rows, order)
     stream = np.concatenate([np.array([even.addend], np.int32), blocks])
-    params = _params(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
+    params = numbers(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
     label = window.label(shape.slides, layer.inputs[0].shape, layer.output.shape)
     return Instance(
         f"gemm_{label}", params, (Constant("weights", "int32_t", stream, layer.inputs[1].size),)
     )
 
 
-def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, object]:
+def numbers(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, object]:
+    """Template params, for int8 weights; other packings change some."""
     slides, depth, channels = shape.slides, shape.x[3], shape.y[3]
     blocks = -(-channels // raw8.BLOCK)
     passes, unrolled, rest = loop(shape.pairs)
@@ -207,6 +208,8 @@ def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "rest": rest,
         "length": slides.kernel[0] * slides.kernel[1] * depth,
         "stream_bytes": blocks * 4 * (8 + 2 * shape.pairs),
+        "packing": "raw8",
+        "frame": 52,
         "step": step,
         "row_step": slides.stride[0] * shape.pitch - shape.y[2] * step,
         "next_out": PIXELS * channels - channels // raw8.BLOCK * raw8.BLOCK,
@@ -294,18 +297,22 @@ def footprint(slides: Window, x: window.Shape, y: window.Shape) -> Footprint:
     return Footprint(low, high, pixels.write_low[first], pixels.write_high[last], True)
 
 
-def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
+def cycles(
+    shape: Geometry, limits: tuple[int, int], extra_block: int = 0, extra_pixels: float = 0
+) -> float:
     """Predicted cycles, counted from the template; m4-simple.
 
     Args:
         shape: the layer's geometry.
         limits: least and largest result.
+        extra_block: what a block of a pair of pixels costs beyond one of int8 weights.
+        extra_pixels: what a pair of pixels costs beyond its blocks.
     """
     pixels, channels = shape.y[1] * shape.y[2], shape.y[3]
     blocks = -(-channels // raw8.BLOCK)
     passes, _, _ = loop(shape.pairs)
     limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
-    per_block = 54 + limiting + 15 * shape.pairs + 6 * passes
+    per_block = 54 + extra_block + limiting + 15 * shape.pairs + 6 * passes
     widening = (0 if shape.flat else 17) + sum(run.cycles for run in _widened(shape))
     rows = 0.0
     if shape.lined:
@@ -313,4 +320,4 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
         rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
     pairs = -(-pixels // PIXELS)
     blank = 6 * shape.pairs if pixels == 1 else 0
-    return pairs * (blocks * per_block + 9) + pixels * widening + rows + blank + 60
+    return pairs * (blocks * per_block + 9 + extra_pixels) + pixels * widening + rows + blank + 60

@@ -1,0 +1,97 @@
+"""conv2d.int4: the convolution of codegen.tuned.gemm with 4-bit weights (codegen.tuned.int4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from codegen import window
+from codegen.ir import IntArray
+from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
+from codegen.requantize import Scaling
+from codegen.spatial import Window
+from codegen.tuned import gemm, int4
+from codegen.tuned.lanes import folded_bias, lane
+
+FRAME = 60  # two words more than for int8
+EXTRA_BLOCK = 14  # cycles: first sums, three subtractions, three shifts of the rounding constant
+
+
+def stream(weights: IntArray, bias: IntArray, multipliers: IntArray, order: list[int]) -> IntArray:
+    """Per block of four channels: first sums, a word per pair of `order`, multipliers."""
+    count = -(-len(weights) // int4.CHANNELS) * int4.CHANNELS
+    w = np.zeros((count, weights.shape[1] + 1), np.int64)  # the last column stands for "none"
+    w[: len(weights), :-1] = weights
+    b, m = np.zeros((2, count), np.int64)
+    b[: len(bias)], m[: len(multipliers)] = bias, multipliers
+    first, words = int4.blocks(w[:, order], b)
+    rows: IntArray = np.concatenate([first, words, m.reshape(-1, int4.CHANNELS)], axis=1)
+    return rows.ravel()
+
+
+def kernel(
+    sliding: Callable[[Layer], tuple[Window, window.Shape, window.Shape]],
+    groups: Callable[[Layer], int],
+    scaling: Callable[[Layer], Scaling],
+    limits: Callable[[Layer], tuple[int, int]],
+) -> Kernel:
+    """The variant.
+
+    Args:
+        sliding: window, input and output shape of a layer.
+        groups: of a layer.
+        scaling: how its sums become int8.
+        limits: least and largest result.
+    """
+
+    def shape(layer: Layer) -> gemm.Geometry:
+        return gemm.geometry(*sliding(layer))
+
+    def able(layer: Layer) -> bool:
+        core = layer.core
+        if not (core.dsp and core.unaligned) or groups(layer) != 1:
+            return False
+        fits = len(shape(layer).order()) <= gemm.LONGEST_WINDOW
+        few = len(shape(layer).runs()) <= gemm.MOST_RUNS
+        return fits and few and int4.exact(layer, scaling(layer))
+
+    def instance(layer: Layer) -> Instance:
+        x, w, b = layer.inputs
+        size, rule = shape(layer), scaling(layer)
+        even = lane(rule)
+        assert even is not None
+        order = size.order()
+        rows = w.values.astype(np.int64).reshape(w.shape[0], -1)
+        blocks = stream(rows, folded_bias(x, w, b), rule.multipliers, order)
+        words = np.concatenate([np.array([even.addend]), blocks])
+        count = -(-w.shape[0] // int4.CHANNELS)
+        params = gemm.numbers(size, rule, x.grid.zero_point) | {
+            "elements": tuple(order),
+            "packing": "int4",
+            "frame": FRAME,
+            "stream_bytes": count * 4 * (8 + size.pairs),
+        }
+        label = window.label(size.slides, x.shape, layer.output.shape)
+        weights = Constant("weights", "int32_t", words, 4 * count * size.pairs)
+        return Instance(f"int4_{label}", params, (weights,))
+
+    def cycles(layer: Layer) -> float:
+        pairs = shape(layer).pairs
+        total = 18 + 21 * (pairs // 4) + 5 * (pairs % 4)
+        return gemm.cycles(shape(layer), limits(layer), EXTRA_BLOCK, total)
+
+    def footprints(layer: Layer) -> tuple[Footprint | None, ...]:
+        size = shape(layer)
+        return (gemm.footprint(size.slides, size.x, size.y),)
+
+    return Kernel(
+        name="conv2d.int4",
+        template="ops/conv2d.gemm.c.j2",
+        assembly="ops/conv2d.gemm.S.j2",
+        serves=able,
+        instance=instance,
+        cycles=cycles,
+        footprints=footprints,
+        scratch=lambda layer: shape(layer).scratch,
+    )

@@ -1,0 +1,55 @@
+"""4-bit weights for cores with SMLAD: four channels to a halfword, the words of conv2d.int4 and dense.int4.
+
+    half = 4096 * w3 + 256 * u2 + 16 * u1 + u0        u = w + 8, 0..15; w3 signed
+
+SMLAD of the word as it is, of its low bytes and of two masked nibbles gives four sums that hold
+
+    a3 = 4096 * S3 + 256 * U2 + 16 * U1 + U0    a1 = 16 * U1 + U0    a2 = 256 * U2    a0 = U0
+
+with U = S + 8 * (sum of the inputs), whose last term is taken off in front. Three subtractions leave
+2**(4 n) * Sn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from codegen.ir import IntArray
+from codegen.kernel import Layer
+from codegen.requantize import Scaling, reach
+from codegen.tuned.lanes import halves, lane, signed
+
+CHANNELS = 4  # to a halfword
+LANE_BITS = 4
+LOW, HIGH = -8, 7
+
+
+def exact(layer: Layer, scaling: Scaling) -> bool:
+    """Whether stored weights fit 4 bits, and no sum times its lane's scale leaves 32 bits.
+
+    Sums on the way may wrap: they are added modulo 2**32, and the results fit.
+    """
+    x, w, b = layer.inputs
+    if w.storage is None or w.values.min() < LOW or w.values.max() > HIGH:
+        return False
+    ends = np.max(np.abs(np.stack(reach(x.grid, w, b))), axis=0)
+    scales = LANE_BITS * (np.arange(len(ends)) % CHANNELS)
+    if np.any(ends << scales >= 1 << 31):
+        return False
+    return all(lane(scaling, LANE_BITS * n) is not None for n in range(CHANNELS))
+
+
+def blocks(weights: IntArray, bias: IntArray) -> tuple[IntArray, IntArray]:
+    """First sums (blocks, 4) and words (blocks, pairs) of four channels at a time.
+
+    Args:
+        weights: (channels, elements), both multiples of 4 and 2, -8..7.
+        bias: (channels,), with the input's zero point folded in.
+    """
+    w = weights.reshape(-1, CHANNELS, weights.shape[1])
+    u0, u1, u2 = (w[:, n] + 8 for n in range(3))
+    half = 4096 * w[:, 3] + 256 * u2 + 16 * u1 + u0
+    b0, b1, b2, b3 = bias.reshape(-1, CHANNELS).T
+    low = 16 * b1 + b0
+    first = np.stack([b0, low, 256 * b2, 4096 * b3 + 256 * b2 + low], axis=1)
+    return signed(first), halves(half[:, 0::2], half[:, 1::2])
