@@ -19,7 +19,7 @@ from codegen.ops.transpose import transpose
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.tuned import dense as packing
-from codegen.tuned import dense_pairs, limbs
+from codegen.tuned import dense_int4, dense_pairs, limbs
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 
@@ -269,4 +269,8 @@ _INT8 = (
         orders=BOTH_ORDERS,
     ),
 )
-KERNELS = (*map(expand.plain, _INT8), expand.dense_kernel(_scaling))
+KERNELS = (
+    *map(expand.plain, _INT8),
+    dense_int4.kernel(_scaling, _footprints(reads_first=True)),
+    expand.dense_kernel(_scaling),
+)

@@ -6,8 +6,8 @@ SMLAD of the word as it is, of its low bytes and of two masked nibbles gives fou
 
     a3 = 4096 * S3 + 256 * U2 + 16 * U1 + U0    a1 = 16 * U1 + U0    a2 = 256 * U2    a0 = U0
 
-with U = S + 8 * (sum of the inputs), whose last term is taken off in front. Three subtractions leave
-2**(4 n) * Sn.
+with U = S + 8 * (sum of the inputs). a3 - a2 - a1 and a1 - a0 leave one channel each; then the eights are
+taken off, and every sum is 2**(4 n) * Sn.
 """
 
 from __future__ import annotations
@@ -24,18 +24,25 @@ LANE_BITS = 4
 LOW, HIGH = -8, 7
 
 
-def exact(layer: Layer, scaling: Scaling) -> bool:
+def exact(layer: Layer, scaling: Scaling, starts: tuple[int, ...]) -> bool:
     """Whether stored weights fit 4 bits, and no sum times its lane's scale leaves 32 bits.
 
     Sums on the way may wrap: they are added modulo 2**32, and the results fit.
+
+    Args:
+        layer: with operands x, w, b.
+        scaling: how its sums become int8.
+        starts: first channel of each block; blocks may overlap.
     """
     x, w, b = layer.inputs
     if w.storage is None or w.values.min() < LOW or w.values.max() > HIGH:
         return False
     ends = np.max(np.abs(np.stack(reach(x.grid, w, b))), axis=0)
-    scales = LANE_BITS * (np.arange(len(ends)) % CHANNELS)
-    if np.any(ends << scales >= 1 << 31):
-        return False
+    width = max(np.diff([*starts, len(ends)]).max(), CHANNELS)
+    for start in starts:
+        mine = ends[start : start + width]
+        if np.any(mine << LANE_BITS * (np.arange(len(mine)) % CHANNELS) >= 1 << 31):
+            return False
     return all(lane(scaling, LANE_BITS * n) is not None for n in range(CHANNELS))
 
 

@@ -1019,7 +1019,7 @@ golden_add_4x4x4:
     .thumb_func
 golden_dense_16_3:
     @ r0 x, r1 stream, r2 scratch, r3 y. Stack: end of the loop's inputs, blocks left, y, scratch, x, rows
-    @ left, addend, shift.
+    @ left, addend, shift, what the packing keeps.
     push    {r4-r11, lr}
     sub     sp, sp, #36
     ldr     r4, [r1], #4
