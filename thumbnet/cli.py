@@ -181,10 +181,14 @@ def boards(name: str | None, as_json: bool, quiet: bool) -> None:
 
 
 @command("ops")
-def ops(as_json: bool, quiet: bool) -> None:
+@click.option("--schemes", is_flag=True, help="List the ways to store weights instead.")
+def ops(schemes: bool, as_json: bool, quiet: bool) -> None:
     """List the ONNX operators that can be compiled, and the kernels that run them."""
-    from thumbnet import inspection, show
+    from thumbnet import inspection, scheme_table, show
 
+    if schemes:
+        _print(inspection.schemes(), as_json, scheme_table.show)
+        return
     _print(inspection.operators(), as_json, show.operators)
 
 

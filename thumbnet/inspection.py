@@ -104,6 +104,27 @@ def operators() -> dict[str, Any]:
     }
 
 
+def schemes() -> dict[str, Any]:
+    """Ways to store weights, and what runs them: by scheme and weights, operator and kind of core."""
+    from codegen.quant.schemes import SCHEMES
+    from thumbnet import scheme_table
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "schemes": [
+            {
+                "scheme": scheme.name,
+                "weights": weights,
+                "summary": scheme.summary,
+                "needs_training": weights in scheme.needs_training,
+                "kernels": scheme_table.kernels(scheme, weights),
+            }
+            for scheme in SCHEMES.values()
+            for weights in scheme.weights
+        ],
+    }
+
+
 def doctor() -> dict[str, Any]:
     """What is installed; `ok` when the whole chain can run."""
     tools = {name: _version(name) for name in REQUIRED}

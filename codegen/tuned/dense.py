@@ -140,8 +140,7 @@ def params(channels: int, length: int) -> dict[str, object]:
         "tail": tail,
         # Their weights are zero; what is multiplied with them must be something.
         "blanks": sorted(set(range(padded_length(length) - whole)) - {at for _, at in tail}),
-        "lanes": (even, odd),
-        "lane_bits": 8,
+        "lanes": ((0, even), (8, odd)),
         "packing": "raw8",
     }
 

@@ -12,7 +12,7 @@ from codegen.quant.fixed import INT8_MAX, INT8_MIN
 from codegen.requantize import Scaling
 from codegen.tuned import dense, int4
 from codegen.tuned.dense import SUMS, Blocks, Store
-from codegen.tuned.lanes import folded_bias, lane, stream
+from codegen.tuned.lanes import folded_bias, stream
 
 WIDTHS = (8, 4)
 PAIR_CYCLES = {8: 18, 4: 10}  # per pair of inputs and block: loads, four products, three unpacked
@@ -44,7 +44,7 @@ def pack(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
     return np.concatenate(parts)
 
 
-def params(channels: int, length: int) -> dict[str, object]:
+def params(channels: int, length: int, rule: int4.Rule) -> dict[str, object]:
     """Everything in the templates that follows from the layer's size."""
     cut = blocks(channels)
     groups = [(_WORDS[i], SUMS[4 * i : 4 * i + 4]) for i in range(cut.width // int4.CHANNELS)]
@@ -62,8 +62,8 @@ def params(channels: int, length: int) -> dict[str, object]:
         "blocks": len(cut.starts),
         "groups": groups,
         "sums": ", ".join(SUMS[: cut.width]),
-        "lanes": lanes,
-        "lane_bits": int4.LANE_BITS,
+        "lanes": list(zip(rule.steps, lanes, strict=False)),
+        "lift": rule.lift,
         "packing": "int4",
     }
 
@@ -101,19 +101,19 @@ def kernel(
     def instance(layer: Layer) -> Instance:
         x, w, b = layer.inputs
         channels, length = w.shape
-        rule = scaling(layer)
-        even = lane(rule)
-        assert even is not None
-        words = pack(w.values.astype(np.int64), folded_bias(x, w, b), rule.multipliers)
-        numbers = params(channels, length) | {
+        scales = scaling(layer)
+        rule = int4.rule(scales)
+        assert rule is not None
+        words = pack(w.values.astype(np.int64), folded_bias(x, w, b), scales.multipliers)
+        numbers = params(channels, length, rule) | {
             "rows": layer.output.size // channels,
             "stream_bytes": 4 * len(words),
-            "low": even.low,
-            "high": even.high,
-            "low_byte": even.low % 256 if even.low > INT8_MIN else None,
-            "high_byte": even.high % 256 if even.high < INT8_MAX else None,
+            "low": rule.low,
+            "high": rule.high,
+            "low_byte": rule.low % 256 if rule.low > INT8_MIN else None,
+            "high_byte": rule.high % 256 if rule.high < INT8_MAX else None,
         }
-        head = np.array([even.addend, even.shift])
+        head = np.array([rule.addend, rule.shift])
         cut = blocks(channels)
         held = len(cut.starts) * cut.width * dense.padded_length(length) // 2
         everything = stream(np.concatenate([head, words]), held)

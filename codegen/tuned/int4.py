@@ -12,16 +12,59 @@ taken off, and every sum is 2**(4 n) * Sn.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from codegen.ir import IntArray
 from codegen.kernel import Layer
 from codegen.requantize import Scaling, reach
-from codegen.tuned.lanes import halves, lane, signed
+from codegen.tuned.lanes import ADDEND_LIMIT, halves, signed
 
 CHANNELS = 4  # to a halfword
 LANE_BITS = 4
 LOW, HIGH = -8, 7
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Requantization of the four sums by SMMLA and a shift.
+
+    Attributes:
+        lift: bits by which the first sum is shifted left, where its multiplier needs them: 0 or 4.
+        shift: after SMMLA, of the first sum.
+        addend: of SMMLA, for the first sum; the others' is larger by `steps`, as is their shift.
+        low, high: limits of results.
+    """
+
+    lift: int
+    shift: int
+    addend: int
+    low: int
+    high: int
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """From sum to sum, by how many bits addend and shift grow."""
+        return (0, LANE_BITS - self.lift, LANE_BITS, LANE_BITS)
+
+
+def rule(scaling: Scaling) -> Rule | None:
+    """The form that the kernels take; None when there is none.
+
+    A rule that shifts sums left before it multiplies finds them shifted already, by their lane.
+    """
+    q = scaling.q
+    if scaling.shifts is not None or q["float"] or q["wide"]:
+        return None
+    names = ("pre", "shift", "zero_point", "low", "high")
+    pre, post, zero_point, low, high = (int(str(q[name])) for name in names)
+    lift = LANE_BITS if pre else 0
+    shift = post + lift - pre
+    addend = (1 << (shift - 1)) + (zero_point << shift) if shift > 0 else 0
+    largest = LANE_BITS * (CHANNELS - 1) - lift
+    fits = shift >= 1 and shift + largest <= 31 and abs(addend) << largest < ADDEND_LIMIT
+    return Rule(lift, shift, addend, low, high) if fits else None
 
 
 def exact(layer: Layer, scaling: Scaling, starts: tuple[int, ...]) -> bool:
@@ -38,12 +81,16 @@ def exact(layer: Layer, scaling: Scaling, starts: tuple[int, ...]) -> bool:
     if w.storage is None or w.values.min() < LOW or w.values.max() > HIGH:
         return False
     ends = np.max(np.abs(np.stack(reach(x.grid, w, b))), axis=0)
+    found = rule(scaling)
+    if found is None:
+        return False
+    bits = np.cumsum(found.steps) + found.lift
     width = max(np.diff([*starts, len(ends)]).max(), CHANNELS)
     for start in starts:
         mine = ends[start : start + width]
-        if np.any(mine << LANE_BITS * (np.arange(len(mine)) % CHANNELS) >= 1 << 31):
+        if np.any(mine << bits[np.arange(len(mine)) % CHANNELS] >= 1 << 31):
             return False
-    return all(lane(scaling, LANE_BITS * n) is not None for n in range(CHANNELS))
+    return True
 
 
 def blocks(weights: IntArray, bias: IntArray) -> tuple[IntArray, IntArray]:

@@ -82,9 +82,10 @@ def stored(
     weights: str,
     scheme: str,
     code: int | None = None,
+    gain: float = 1.0,
 ) -> Graph:
     """A layer with stored weights: any codes and factors, or all at one code and the largest factors."""
-    graph = weighted(op, x, shape, generator, ((0.05, 3), (0.4, -11)))
+    graph = weighted(op, x, shape, generator, ((0.05, 3), (0.4 / gain, -11)))
     rows = generator.normal(size=(shape[0], int(np.prod(shape[1:]))))
     storage = SCHEMES[scheme].quantize(rows, np.zeros(shape[0]), weights).storage
     count = storage.levels.shape[1]

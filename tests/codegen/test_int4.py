@@ -101,17 +101,19 @@ def layers(draw: st.DrawFn) -> tuple[Graph, Kernel]:
     code = draw(st.sampled_from([None, None, None, 0, 15]))
     clamp = draw(st.sampled_from([None, (0.0, 6.0), (0.0, inf)]))
     channels = draw(st.integers(1, 21))
+    gain = draw(st.sampled_from([1.0, 100.0, 300.0, 900.0]))
+    rest: tuple[str, str, int | None, float] = ("int4", "uniform", code, gain)
     if draw(st.booleans()):
         length, rows = draw(st.integers(1, 150)), draw(st.sampled_from([(), (3,)]))
         op, x, shape = OPS["dense"](clamp), (1, *rows, length), (channels, length)
-        return networks.stored(op, x, shape, generator, "int4", "uniform", code), DENSE
+        return networks.stored(op, x, shape, generator, *rest), DENSE
     kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     pads = draw(st.tuples(*[st.integers(0, 2)] * 4))
     size = (draw(st.integers(3, 7)), draw(st.integers(3, 7)), draw(st.integers(1, 40)))
     stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     conv = OPS["conv2d"](stride, pads, clamp=clamp)
     window = (channels, *kernel, size[2])
-    return networks.stored(conv, (1, *size), window, generator, "int4", "uniform", code), CONV
+    return networks.stored(conv, (1, *size), window, generator, *rest), CONV
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -127,6 +129,27 @@ def test_any_layer(
     wanted = expected(graph, inputs)
     np.testing.assert_array_equal(on_host(written, inputs), wanted)
     np.testing.assert_array_equal(on_core(written, inputs), wanted)
+
+
+@pytest.mark.parametrize("kernel", [CONV, DENSE], ids=lambda k: str(k.name))
+def test_multipliers_that_shift_sums_left(kernel: Kernel, tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    served = []
+    for pre, gain in enumerate((100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)):
+        middle = (3, 3) if kernel is CONV else ()
+        op = OPS["conv2d" if kernel is CONV else "dense"]()
+        x, shape = (1, *middle, 16), (9, *(1 for _ in middle), 16)
+        graph = networks.stored(op, x, shape, generator, "int4", "uniform", None, gain)
+        if not serves(graph, kernel):
+            continue
+        served.append(kernel.instance(layer_of(graph)).params["lift"])
+        folder = tmp_path / str(pre)
+        folder.mkdir()
+        inputs = networks.samples(graph, generator, 2)
+        written, wanted = write(graph, "generic-m4", folder, kernel), expected(graph, inputs)
+        np.testing.assert_array_equal(on_host(written, inputs), wanted)
+        np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    assert served[:1] == [0] and served.count(4) >= 3
 
 
 GOALS = [
