@@ -229,7 +229,12 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
 READ_FIRST = frozenset({"conv2d.window", "dense.dsp", "dense.int4", "dense.pairs"})
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
-BLOCKS: Mapping[str, int] = {"conv2d.gemm": 2, "conv2d.int4": 2, "conv2d.pairs": 4}
+BLOCKS: Mapping[str, int] = {
+    "conv2d.gemm": 2,
+    "conv2d.int4": 2,
+    "conv2d.factors": 2,
+    "conv2d.pairs": 4,
+}
 
 # Variants that work on so many output rows at once, and read them anew for every channel.
 STRIPS: Mapping[str, int] = {"conv2d.depthwise_pairs": 2, "conv2d.depthwise_strips": 2}

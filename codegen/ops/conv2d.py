@@ -25,8 +25,8 @@ from codegen.tuned import (
     depthwise_pairs,
     depthwise_strips,
     gemm,
-    gemm_int4,
     limbs,
+    low_bit,
     winograd_kernels,
 )
 from codegen.tuned.lanes import folded_bias, lane
@@ -392,8 +392,5 @@ _INT8 = (
         orders=BOTH_ORDERS,
     ),
 )
-KERNELS = (
-    *map(expand.plain, _INT8),
-    gemm_int4.kernel(_sliding, _groups, _scaling, _limits),
-    expand.conv_kernel(_sliding, _groups, _scaling),
-)
+_STORED = low_bit.conv_kernels(_sliding, _groups, _scaling, _limits)
+KERNELS = (*map(expand.plain, _INT8), *_STORED)

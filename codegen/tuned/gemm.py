@@ -209,6 +209,8 @@ def numbers(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "length": slides.kernel[0] * slides.kernel[1] * depth,
         "stream_bytes": blocks * 4 * (8 + 2 * shape.pairs),
         "packing": "raw8",
+        "twin": "raw8",
+        "expanded": False,
         "frame": 52,
         "step": step,
         "row_step": slides.stride[0] * shape.pitch - shape.y[2] * step,

@@ -70,6 +70,7 @@ def kernel(
         params = gemm.numbers(size, scales, x.grid.zero_point) | {
             "elements": tuple(order),
             "packing": "int4",
+            "twin": "int4",
             "shift": rule.shift,
             "lift": rule.lift,
             "frame": FRAME,

@@ -1,4 +1,4 @@
-"""4-bit weights on cores with SMLAD: the words, the proofs, every byte, the price."""
+"""4-bit weights on cores with SMLAD, with and without factors: words, proofs, every byte, the price."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tests.codegen.test_kernels import expected, on_core, on_host, write
 
 BY_NAME = {k.name: k for kind in ("conv2d", "dense") for k in KERNELS[kind]}
 CONV, DENSE = BY_NAME["conv2d.int4"], BY_NAME["dense.int4"]
+FACTORS = BY_NAME["conv2d.factors"]
 M4 = load("generic-m4").core
 
 
@@ -155,6 +156,7 @@ def test_multipliers_that_shift_sums_left(kernel: Kernel, tmp_path: Path) -> Non
 GOALS = [
     ("conv2d.int4", (1, 25, 5, 64), (64, 1, 1, 64), 1.14),
     ("conv2d.int4", (1, 16, 16, 32), (32, 3, 3, 32), 1.12),
+    ("conv2d.factors", (1, 25, 5, 64), (64, 1, 1, 64), 1.12),
     ("dense.int4", (1, 640), (128, 640), 1.25),
     ("dense.int4", (1, 128), (128, 128), 1.31),
 ]
@@ -168,8 +170,9 @@ def test_price_is_the_goal_and_the_prediction(
     goal: float,
     tmp_path: Path,
 ) -> None:
+    scheme = "vsq16" if name == "conv2d.factors" else "uniform"
     op = OPS["dense"]() if len(shape) == 2 else OPS["conv2d"](pads=(shape[1] // 2,) * 4)
-    graph = networks.stored(op, size, shape, np.random.default_rng(3), "int4", "uniform")
+    graph = networks.stored(op, size, shape, np.random.default_rng(3), "int4", scheme)
     kernel, layer = BY_NAME[name], layer_of(graph)
     written = write(graph, "generic-m4", tmp_path, kernel)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
@@ -183,4 +186,44 @@ def test_price_is_the_goal_and_the_prediction(
     assert run.steps[0].cycles <= goal * products
     assert kernel.cycles(layer) == pytest.approx(run.steps[0].cycles, rel=0.03)
     bits = 8 * kernel.instance(layer).constants[0].weight_bytes / np.prod(shape)
-    assert bits == 4
+    assert bits == (4.25 if scheme == "vsq16" else 4)
+
+
+@st.composite
+def factored(draw: st.DrawFn) -> Graph:
+    generator = np.random.default_rng(draw(st.integers(0, 2**32)))
+    code = draw(st.sampled_from([None, None, 0, 7]))
+    scheme = draw(st.sampled_from([("int4", "vsq16"), ("int3", "vsq16"), ("int4", "group32")]))
+    channels, depth = draw(st.integers(1, 13)), draw(st.integers(1, 70))
+    side = draw(st.sampled_from([1, 1, 3]))
+    depth = depth if side == 1 else draw(st.sampled_from([4, 16, 20]))
+    clamp = draw(st.sampled_from([None, (0.0, 6.0)]))
+    conv = OPS["conv2d"](pads=(side // 2,) * 4, clamp=clamp)
+    shape = (channels, side, side, depth)
+    return networks.stored(conv, (1, 3, 5, depth), shape, generator, *scheme, code)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graph=factored(), seed=st.integers(0, 2**32))
+def test_any_convolution_with_factors(
+    graph: Graph, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    assert serves(graph, FACTORS)
+    inputs = networks.samples(graph, np.random.default_rng(seed), 2)
+    written = write(graph, "generic-m4", tmp_path_factory.mktemp("factors"), FACTORS)
+    wanted = expected(graph, inputs)
+    np.testing.assert_array_equal(on_host(written, inputs), wanted)
+    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+
+
+def test_blocks_that_a_window_tears_apart_are_not_expanded() -> None:
+    """Elements that whole words leave over wait for the next row: they leave their block."""
+    generator = np.random.default_rng(0)
+    for depth, served in ((16, True), (5, False)):
+        conv, shape = OPS["conv2d"](), (4, 3, 3, depth)
+        graph = networks.stored(conv, (1, 4, 4, depth), shape, generator, "int4", "vsq16")
+        assert serves(graph, FACTORS) == served
+    graph = networks.stored(
+        OPS["conv2d"](), (1, 1, 1, 512), (64, 1, 1, 512), generator, "int4", "vsq16"
+    )
+    assert not serves(graph, FACTORS)  # 64 * 512 weights would take too much scratch

@@ -165,7 +165,7 @@ def test_every_scheme_in_c(weights: str, scheme: str, kind: str, tmp_path: Path)
 
 
 def test_int8_kernels_leave_stored_weights_alone() -> None:
-    graph = layer("conv", "int4", "vsq16", np.random.default_rng(0))
+    graph = layer("conv", "int4", "mxfp4", np.random.default_rng(0))
     node = graph.nodes[0]
     for target in ("generic-m4", "generic-m0plus"):
         operands = tuple(graph.tensors[name] for name in node.inputs)
