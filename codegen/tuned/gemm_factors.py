@@ -85,6 +85,34 @@ def _words(rows: IntArray) -> IntArray:
     return halves(rows[:, 0::2], rows[:, 1::2])
 
 
+def instance(layer: Layer, scales: Scaling, size: gemm.Geometry) -> Instance:
+    """Template params, and everything in flash."""
+    x, w, _ = layer.inputs
+    factors = _factors(layer)
+    even = lane(scales)
+    assert even is not None and factors is not None
+    order = size.order()
+    words = packed(layer, scales.multipliers, order)
+    blocks = -(-w.shape[0] // BLOCK)
+    rest = size.pairs % (factors.size // 2)
+    counted = -(-len(order) // factors.size)
+    params = gemm.numbers(size, scales, x.grid.zero_point) | {
+        "elements": tuple(order),
+        "expanded": True,
+        "twin": "factors",
+        "blocks": blocks,
+        "stream_at": size.scratch,
+        "group_pairs": factors.size // 2,
+        "whole_groups": size.pairs // (factors.size // 2),
+        "rest_pairs": rest,
+        "factor_bytes": 4 * -(-counted // 2),
+    }
+    label = window.label(size.slides, x.shape, layer.output.shape)
+    held = 4 * (len(words) - 8 * blocks)
+    constant = np.concatenate([np.array([even.addend]), words])
+    return Instance(f"factors_{label}", params, (Constant("weights", "int32_t", constant, held),))
+
+
 def kernel(
     sliding: Callable[[Layer], tuple[Window, window.Shape, window.Shape]],
     groups: Callable[[Layer], int],
@@ -119,34 +147,6 @@ def kernel(
             and _aligned(size.order(), factors.size)
         )
 
-    def instance(layer: Layer) -> Instance:
-        x, w, _ = layer.inputs
-        size, scales, factors = shape(layer), scaling(layer), _factors(layer)
-        even = lane(scales)
-        assert even is not None and factors is not None
-        order = size.order()
-        words = packed(layer, scales.multipliers, order)
-        blocks = -(-w.shape[0] // BLOCK)
-        rest = size.pairs % (factors.size // 2)
-        counted = -(-len(order) // factors.size)
-        params = gemm.numbers(size, scales, x.grid.zero_point) | {
-            "elements": tuple(order),
-            "expanded": True,
-            "twin": "factors",
-            "blocks": blocks,
-            "stream_at": size.scratch,
-            "group_pairs": factors.size // 2,
-            "whole_groups": size.pairs // (factors.size // 2),
-            "rest_pairs": rest,
-            "factor_bytes": 4 * -(-counted // 2),
-        }
-        label = window.label(size.slides, x.shape, layer.output.shape)
-        held = 4 * (len(words) - 8 * blocks)
-        constant = np.concatenate([np.array([even.addend]), words])
-        return Instance(
-            f"factors_{label}", params, (Constant("weights", "int32_t", constant, held),)
-        )
-
     def cycles(layer: Layer) -> float:
         size, factors = shape(layer), _factors(layer)
         assert factors is not None
@@ -164,7 +164,7 @@ def kernel(
         template="ops/conv2d.gemm.c.j2",
         assembly="ops/conv2d.gemm.S.j2",
         serves=able,
-        instance=instance,
+        instance=lambda layer: instance(layer, scaling(layer), shape(layer)),
         cycles=cycles,
         footprints=footprints,
         scratch=lambda layer: (

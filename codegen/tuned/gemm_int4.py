@@ -30,6 +30,30 @@ def stream(weights: IntArray, bias: IntArray, multipliers: IntArray, order: list
     return rows.ravel()
 
 
+def instance(layer: Layer, scales: Scaling, size: gemm.Geometry) -> Instance:
+    """Template params, and everything in flash."""
+    x, w, b = layer.inputs
+    rule = int4.rule(scales)
+    assert rule is not None
+    order = size.order()
+    rows = w.values.astype(np.int64).reshape(w.shape[0], -1)
+    blocks = stream(rows, folded_bias(x, w, b), scales.multipliers, order)
+    words = np.concatenate([np.array([rule.addend]), blocks])
+    count = -(-w.shape[0] // int4.CHANNELS)
+    params = gemm.numbers(size, scales, x.grid.zero_point) | {
+        "elements": tuple(order),
+        "packing": "int4",
+        "twin": "int4",
+        "shift": rule.shift,
+        "lift": rule.lift,
+        "frame": FRAME,
+        "stream_bytes": count * 4 * (8 + size.pairs),
+    }
+    label = window.label(size.slides, x.shape, layer.output.shape)
+    weights = Constant("weights", "int32_t", words, 4 * count * size.pairs)
+    return Instance(f"int4_{label}", params, (weights,))
+
+
 def kernel(
     sliding: Callable[[Layer], tuple[Window, window.Shape, window.Shape]],
     groups: Callable[[Layer], int],
@@ -57,29 +81,6 @@ def kernel(
         starts = tuple(range(0, layer.output.shape[3], int4.CHANNELS))
         return fits and few and int4.exact(layer, scaling(layer), starts)
 
-    def instance(layer: Layer) -> Instance:
-        x, w, b = layer.inputs
-        size, scales = shape(layer), scaling(layer)
-        rule = int4.rule(scales)
-        assert rule is not None
-        order = size.order()
-        rows = w.values.astype(np.int64).reshape(w.shape[0], -1)
-        blocks = stream(rows, folded_bias(x, w, b), scales.multipliers, order)
-        words = np.concatenate([np.array([rule.addend]), blocks])
-        count = -(-w.shape[0] // int4.CHANNELS)
-        params = gemm.numbers(size, scales, x.grid.zero_point) | {
-            "elements": tuple(order),
-            "packing": "int4",
-            "twin": "int4",
-            "shift": rule.shift,
-            "lift": rule.lift,
-            "frame": FRAME,
-            "stream_bytes": count * 4 * (8 + size.pairs),
-        }
-        label = window.label(size.slides, x.shape, layer.output.shape)
-        weights = Constant("weights", "int32_t", words, 4 * count * size.pairs)
-        return Instance(f"int4_{label}", params, (weights,))
-
     def cycles(layer: Layer) -> float:
         pairs = shape(layer).pairs
         total = 12 + 21 * (pairs // 4) + 5 * (pairs % 4)
@@ -94,7 +95,7 @@ def kernel(
         template="ops/conv2d.gemm.c.j2",
         assembly="ops/conv2d.gemm.S.j2",
         serves=able,
-        instance=instance,
+        instance=lambda layer: instance(layer, scaling(layer), shape(layer)),
         cycles=cycles,
         footprints=footprints,
         scratch=lambda layer: shape(layer).scratch,
