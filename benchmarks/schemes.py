@@ -58,7 +58,11 @@ def summary(found: dict[str, Any], weights: str, scheme: str | None) -> dict[str
         "scheme": scheme,
         "kernels": sorted({layer["kernel"] for layer in stored}),
         # The layers that are stored so; without any, all.
-        "bits_per_weight": round(sum(v["bits_per_weight"] for v in layers) / len(layers), 2),
+        "bits_per_weight": round(
+            sum(v["bits_per_weight"] * v["weight_count"] for v in layers)
+            / sum(v["weight_count"] for v in layers),
+            2,
+        ),
         "weight_bytes": found["flash"]["weights"],
         "flash": found["flash"]["total"],
         "cycles": found["cycles"],
@@ -88,21 +92,23 @@ def row(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="kws", choices=[task.name for task in TASKS])
-    parser.add_argument("--only", nargs="*", help="schemes to measure; the file is left as it is")
+    parser.add_argument("--only", nargs="*", help="schemes to measure anew; other rows stay")
     chosen = parser.parse_args()
     if not (data_folder() / "models").is_dir():
         raise SystemExit("reference data not found; set THUMBNET_DATA")
     task = next(task for task in TASKS if task.name == chosen.model)
     print(HEAD)
-    results = []
+    path = RESULTS / f"schemes-{task.name}.json"
+    known = json.loads(path.read_text()) if path.exists() else []
+    rows = {(found["weights"], found["scheme"]): found for found in known}
     for weights, scheme in FORMATS:
         if chosen.only is None or (scheme or weights) in chosen.only:
-            results.append(summary(measure(task, weights, scheme), weights, scheme))
-            print(row(results[-1]), flush=True)
-    if chosen.only is None:
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"schemes-{task.name}.json"
-        path.write_text(json.dumps(results, indent=1) + "\n")
+            rows[weights, scheme] = summary(measure(task, weights, scheme), weights, scheme)
+        if (weights, scheme) in rows:
+            print(row(rows[weights, scheme]), flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    kept = [rows[form] for form in FORMATS if form in rows]
+    path.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 if __name__ == "__main__":

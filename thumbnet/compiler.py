@@ -303,6 +303,7 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         "bits_per_weight": _bits_per_weight(step),
         "arena_bytes": step.arena_bytes,
         "scratch": step.scratch.size if step.scratch else 0,
+        "weight_count": step.layer.inputs[1].size if step.weight_bytes else None,
         "weight_bytes": step.weight_bytes,
         "constant_bytes": step.constant_bytes,
         "output": step.layer.output.name,
