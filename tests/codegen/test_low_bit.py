@@ -158,9 +158,10 @@ def test_every_scheme_in_c(weights: str, scheme: str, kind: str, tmp_path: Path)
         wanted = expected(graph, inputs)
         folder = tmp_path / str(code)  # a library is loaded once by its path
         folder.mkdir()
-        for target in ("generic-m4", "generic-m0plus") if code is None else ():
+        for target in ("generic-m4", "generic-m0plus"):
             written = write(graph, target, folder, expanding)
-            np.testing.assert_array_equal(on_core(written, inputs), wanted)
+            if code is None:
+                np.testing.assert_array_equal(on_core(written, inputs), wanted)
         np.testing.assert_array_equal(on_host(written, inputs), wanted)
 
 
