@@ -10,6 +10,7 @@ from typing import Any
 import rich_click as click
 
 from codegen.quant.calibrate import METHODS
+from thumbnet.options import SCHEMES, WEIGHTS
 
 Command = Callable[..., Any]
 
@@ -61,10 +62,16 @@ compile_options = stacked(
     ),
     click.option(
         "--weights",
-        type=click.Choice(["int8"]),
-        default="int8",
-        show_default=True,
-        help="Weight format.",
+        type=click.Choice(WEIGHTS),
+        help="Weights of all layers but first, last and depthwise ones. [default: int8]",
+    ),
+    click.option(
+        "--scheme",
+        type=click.Choice(SCHEMES),
+        help="How flash holds them (see `thumbnet ops --schemes`).",
+    ),
+    click.option(
+        "--force", is_flag=True, help="Round weights even to 2 bits and less without training."
     ),
     click.option(
         "--optimize",

@@ -26,12 +26,12 @@ from codegen import (
 )
 from codegen.ir import Array, Graph, macs, node_macs
 from codegen.names import identifier
-from codegen.quant import calibrate, clipping, quantize
+from codegen.quant import calibrate, clipping, lower, quantize
 from codegen.select import Budget
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
 from targets.target import load as load_target
-from thumbnet import explain, memory_map, project
+from thumbnet import explain, memory_map, project, weights
 from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -93,6 +93,10 @@ def prepare(
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
     quantized = prune.prune(quantize.quantize(graph, ranges, imported))
+    chosen = lower.choose(quantized, _formats(options, choices), imported)
+    if chosen:
+        wide = prune.prune(quantize.quantize(graph, ranges, imported, chosen))
+        quantized = lower.lower(wide, chosen, options.force)
     return Prepared(graph, quantized, method if ranges else None, tuple(warnings))
 
 
@@ -126,6 +130,12 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
         "recipe.toml": recipe.dump(planned, prepared.method).encode(),
     }
     return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
+
+
+def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Formats:
+    """How flash is to hold weights."""
+    given = lower.Format(options.weights, options.scheme)
+    return lower.Formats(given, choices.weights if choices else {})
 
 
 def _renamed(graph: Graph, name: str) -> Graph:
@@ -262,7 +272,7 @@ def describe(
         "model_sha256": sha256,
         "target": target.name,
         "toolchain": None,
-        "weights": "int8",
+        "weights": weights.of_plan(planned),
         "macs": macs(graph),
         "macs_executed": figures["macs"],
         "params": _parameters(graph),
@@ -323,7 +333,7 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         or node_macs(planned.graph, step.layer.node),
         "members": members,
         "rings": step.rings.size if step.rings else 0,
-        "weights_bits": 8 if step.weight_bytes else None,
+        **weights.describe(weights.layers(step), step.weight_bytes),
         "arena_bytes": step.arena_bytes,
         "scratch": step.scratch.size if step.scratch else 0,
         "weight_bytes": step.weight_bytes,
