@@ -6,7 +6,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,9 +15,10 @@ from codegen.plan import Plan, Step
 from codegen.quant import schemes
 from codegen.quant.calibrate import METHODS, Method
 from codegen.quant.lower import Format
+from codegen.quant.weights import CLIPS, CORRECTIONS, ROUNDING_NAMES, Choices
 from targets.errors import UsageError
 
-KEYS = ("calibration", "chains", "layers")
+KEYS = ("calibration", "rounding", "clip", "bias_correction", "chains", "layers")
 LAYER_KEYS = ("kernel", "weights", "scheme")
 
 
@@ -30,12 +31,14 @@ class Recipe:
         kernels: kernel variant by layer name.
         chains: names of the layers of every chain; None = the compiler decides.
         weights: how flash holds weights, by layer name.
+        rounding: how weights become integers.
     """
 
     calibration: Method | None = None
     kernels: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[tuple[str, ...], ...] | None = None
     weights: Mapping[str, Format] = field(default_factory=dict)
+    rounding: Choices = field(default_factory=Choices)
 
 
 def load(path: Path) -> Recipe:
@@ -68,8 +71,22 @@ def load(path: Path) -> Recipe:
         if "kernel" in choice:
             kernels[name] = str(choice["kernel"])
     return Recipe(
-        cast("Method | None", method), kernels, _chains(path, found.get("chains")), weights
+        cast("Method | None", method),
+        kernels,
+        _chains(path, found.get("chains")),
+        weights,
+        _rounding(path, found),
     )
+
+
+def _rounding(path: Path, found: Mapping[str, Any]) -> Choices:
+    """How weights become integers, checked."""
+    known = {"rounding": ROUNDING_NAMES, "clip": CLIPS, "bias_correction": CORRECTIONS}
+    for key, names in known.items():
+        if key in found and found[key] not in names:
+            text = f"recipe {path}: {key} {found[key]!r}; known: {', '.join(names)}"
+            raise UsageError(text)
+    return Choices(**{key: found[key] for key in known if key in found})
 
 
 def _format(path: Path, layer: str, choice: Mapping[str, Any]) -> Format:
@@ -96,11 +113,13 @@ def _chains(path: Path, found: object) -> tuple[tuple[str, ...], ...] | None:
     return tuple(tuple(chain) for chain in chains)
 
 
-def dump(plan: Plan, method: Method | None) -> str:
+def dump(plan: Plan, method: Method | None, rounding: Choices | None = None) -> str:
     """A plan's choices as TOML."""
     lines = ["# Choices of this build. Edit and pass with --recipe to make them yours."]
     if method:
         lines.append(f'calibration = "{method}"')
+    chosen = asdict(rounding or Choices())
+    lines += [f'{key} = "{value}"' for key, value in chosen.items() if value is not None]
     chains = [step.chain for step in plan.steps if step.chain is not None]
     if chains:
         lines += [

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from codegen.quant.calibrate import Method
+from codegen.quant.weights import Correction
 from codegen.select import Budget, Objective
 
 Accuracy = Literal["host", "emulator", "none"]
@@ -29,6 +30,9 @@ class CompileOptions:
         method: how calibration turns values into ranges.
         weights: of all layers but the first, the last and depthwise ones, unless a recipe names them.
         scheme: how flash holds such weights; None = the plain way.
+        rounding: how weights are rounded; None = the usual for their width.
+        clip: how scales of weights are found; None = the usual for their width.
+        bias_correction: whether mean errors are taken out of biases; None = the usual for their width.
         force: whether float weights are rounded even to what is of no use without training.
         shapes: shapes of inputs with dynamic dimensions.
         explain: the layer whose candidates are wanted, or "all".
@@ -40,6 +44,9 @@ class CompileOptions:
     method: Method | None = None
     weights: str | None = None
     scheme: str | None = None
+    rounding: str | None = None
+    clip: str | None = None
+    bias_correction: Correction | None = None
     force: bool = False
     optimize: Objective = "balanced"
     recipe: Path | None = None

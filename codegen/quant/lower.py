@@ -1,7 +1,8 @@
 """Quantized graph -> the same with weights of fewer bits where they are asked for.
 
 The layers to lower arrive with wide weights (12 bits, `quantize.quantize(..., wide=...)`), pruned. Their
-rows are quantized anew by a scheme; the graph then holds the integers that the stored codes expand to, so
+rows are quantized anew by a scheme, or they arrive on a grid of few bits already (codegen.quant.ptq), and
+are only packed; the graph then holds the integers that the stored codes expand to, so
 that reference and interval analysis see ordinary weights.
 """
 
@@ -13,14 +14,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from codegen.ir import Graph, Node, Quant, Tensor, layer_names, verify_quantized
+from codegen.ir import Graph, Node, Quant, Storage, Tensor, layer_names, verify_quantized
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
 from codegen.quant import schemes
 from codegen.quant.quantize import BIAS_LIMIT
-from codegen.quant.scheme import Scheme
+from codegen.quant.scheme import BITS, Scheme, counted
 from targets.errors import UsageError
 
+INT8_WIDTH = 8
 Chosen = Mapping[str, tuple[str, Scheme]]
 """Weights and scheme by a layer's output; layers that are not named stay int8."""
 
@@ -85,7 +87,7 @@ def lower(graph: Graph, chosen: Chosen, force: bool) -> Graph:
     """The graph with the chosen layers' weights stored as their schemes say.
 
     Args:
-        graph: quantized; the chosen layers have wide weights.
+        graph: quantized; the chosen layers have wide weights, or some on a grid of few bits.
         chosen: from `choose`.
         force: whether weights are rounded even where that leaves no usable model.
 
@@ -95,7 +97,10 @@ def lower(graph: Graph, chosen: Chosen, force: bool) -> Graph:
     tensors = dict(graph.tensors)
     nodes = []
     for node in graph.nodes:
-        if node.output in chosen:
+        if node.output in chosen and graph.tensors[node.inputs[1]].grid.width < INT8_WIDTH:
+            packed = _packed(graph.tensors[node.inputs[1]], chosen[node.output][0])
+            tensors[packed.name] = packed
+        elif node.output in chosen:
             weights, scheme = chosen[node.output]
             if weights in scheme.needs_training and not (force or _is_trained(graph, node)):
                 raise UsageError(
@@ -108,6 +113,15 @@ def lower(graph: Graph, chosen: Chosen, force: bool) -> Graph:
             node = replace(node, op=replace(node.op, shift=None))  # type: ignore[type-var]  # noqa: PLW2901
         nodes.append(node)
     return verify_quantized(replace(graph, tensors=tensors, nodes=tuple(nodes)))
+
+
+def _packed(tensor: Tensor, weights: str) -> Tensor:
+    """Weights that are integers of few bits already, stored as such."""
+    bits = BITS[weights]
+    rows = tensor.values.astype(np.int64).reshape(len(tensor.values), -1)
+    codes = (rows + (1 << (bits - 1))).astype(np.uint8)
+    storage = Storage("uniform", weights, bits, codes, counted(bits))
+    return replace(tensor, quant=replace(tensor.grid, width=INT8_WIDTH), storage=storage)
 
 
 def _is_trained(graph: Graph, node: Node) -> bool:
