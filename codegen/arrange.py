@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.arena import Buffer, Overlap, Problem
-from codegen.ir import Graph
+from codegen.ir import Graph, layer_names
 from codegen.kernel import Footprint, Kernel, Layer, Order
 from codegen.memory import lay_out
 from targets.target import Core
@@ -68,7 +68,7 @@ def network(graph: Graph, core: Core) -> Network:
         for node in graph.nodes
         if node.op.kind != "reshape"
     ]
-    return of_layers(graph, layers, _layer_names(layers))
+    return of_layers(graph, layers, layer_names([layer.node for layer in layers]))
 
 
 def of_layers(graph: Graph, layers: Sequence[Layer], names: Sequence[str]) -> Network:
@@ -164,17 +164,6 @@ def _aliases(graph: Graph) -> dict[str, str]:
         is_alias = node.op.kind == "reshape"
         roots[node.output] = roots[node.inputs[0]] if is_alias else node.output
     return roots
-
-
-def _layer_names(layers: list[Layer]) -> list[str]:
-    """Labels made unique: the second layer of an ONNX node is called "node#2"."""
-    seen: dict[str, int] = {}
-    names = []
-    for layer in layers:
-        seen[layer.label] = seen.get(layer.label, 0) + 1
-        number = seen[layer.label]
-        names.append(layer.label if number == 1 else f"{layer.label}#{number}")
-    return names
 
 
 def _lifetimes(

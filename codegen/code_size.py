@@ -64,6 +64,12 @@ def _gemm(p: Params) -> float:
     )
 
 
+def _gemm_factors(p: Params) -> float:
+    expanding = 48 * (p["group_pairs"] * (p["whole_groups"] > 0) + p["rest_pairs"])
+    starts = 54 * ((p["whole_groups"] > 0) + (p["rest_pairs"] > 0))
+    return float(_gemm(p) + 84 + expanding + starts)
+
+
 def _gemm_staged(p: Params) -> float:
     alone = (60 + 9.4 * p["pairs"]) * p["alone"]
     return float(424 + 78 * (p["unrolled"] + p["rest"]) + 110 * (p["passes"] > 0) + alone)
@@ -108,6 +114,16 @@ def _dense_dsp(p: Params) -> float:
     clamps = 47 * _limits(p, "low_byte", "high_byte")
     return float(
         100 + products + 3.5 * p["width"] + widening + 13 * kept + clamps + 51 * (p["rows"] > 1)
+    )
+
+
+def _dense_int4(p: Params) -> float:
+    kept = min(p["width"], p["channels"])
+    products = 9.5 * p["width"] * (p["pass_pairs"] + p["rest_pairs"]) + 22 * (p["passes"] > 0)
+    widening = 140 * (p["words16"] > 0) + 44 * p["words"] + 13 * len(p["tail"])
+    clamps = 62 * _limits(p, "low_byte", "high_byte")
+    return float(
+        60 + products + 9 * p["width"] + widening + 13 * kept + clamps + 51 * (p["rows"] > 1)
     )
 
 
@@ -162,6 +178,8 @@ def _pixels(base: float, padded: float, exact: float) -> Rule:
 _ASSEMBLY: Mapping[str, Rule] = {
     "conv2d.gemm": _gemm,
     "conv2d.gemm_staged": _gemm_staged,
+    "conv2d.int4": lambda p: _gemm(p) + 135,
+    "conv2d.factors": _gemm_factors,
     "conv2d.winograd": _winograd(2588),
     "conv2d.winograd_small": _winograd(3485),
     "conv2d.depthwise_strips": _strips,
@@ -169,6 +187,7 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "conv2d.depthwise_dsp": _depthwise_dsp,
     "dense.dsp": _dense_dsp,
     "dense.raw": _dense_dsp,
+    "dense.int4": _dense_int4,
     "add.dsp": lambda p: (
         (190 if p["words"] == 2 else 126) + 43 * _limits(p, "low_bytes", "high_bytes")
     ),

@@ -13,7 +13,7 @@ Conventions that every operator may rely on:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar, Protocol, runtime_checkable
@@ -38,7 +38,8 @@ class Quant:
         scales: one scale, or one per index of `axis`. Finite and positive.
         zero_points: as many as scales.
         axis: the axis that the scales run along; None when one scale serves the tensor.
-        width: bits of a stored integer, two's complement: 8 for activations and weights, 32 for biases.
+        width: bits of an integer, two's complement: 8 for activations and most weights (16 for some that
+            are expanded from a `Storage`), 32 for biases.
     """
 
     scales: tuple[float, ...]
@@ -67,17 +68,83 @@ def per_tensor(scale: float, zero_point: int, width: int = 8) -> Quant:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Factors:
+    """Integers by which blocks of consecutive weights of a row are multiplied.
+
+    Attributes:
+        size: weights in a block; the last block of a row may have fewer.
+        bits: of a factor in flash.
+        shifts: whether a stored number s stands for the factor 2**s, rather than for s.
+        values: what is stored, uint8, (rows, blocks).
+    """
+
+    size: int
+    bits: int
+    shifts: bool
+    values: Array
+
+    def expanded(self, length: int) -> IntArray:
+        """The factor of every weight, (rows, length)."""
+        numbers = self.values.astype(np.int64)
+        factors = np.left_shift(1, numbers) if self.shifts else numbers
+        repeated: IntArray = np.repeat(factors, self.size, axis=1)[:, :length]
+        return repeated
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Storage:
+    """How flash holds weights: codes of few bits, what a code stands for, factors of blocks.
+
+    A weight is `levels[row, code]` times its factors: an integer, computed exactly. A row is what one
+    output channel multiplies its inputs with.
+
+    Attributes:
+        scheme: name in codegen.quant.schemes.
+        weights: the family that a user asks for: "int4", "ternary", ...
+        bits: of a code in flash.
+        codes: uint8, (rows, length).
+        levels: int8, one row of 2**bits for all rows of weights, or one for each.
+        factors: none, one, or one per level of blocks.
+    """
+
+    scheme: str
+    weights: str
+    bits: int
+    codes: Array
+    levels: Array
+    factors: tuple[Factors, ...] = ()
+
+    @property
+    def offset(self) -> int | None:
+        """What to subtract from a code, where that is all; None when there is a table to look up."""
+        offset = -int(self.levels[0, 0])
+        counted = np.arange(1 << self.bits) - offset
+        return offset if len(self.levels) == 1 and np.array_equal(self.levels[0], counted) else None
+
+    def expanded(self) -> IntArray:
+        """The integers that the arithmetic uses, (rows, length)."""
+        rows, length = self.codes.shape
+        levels = np.broadcast_to(self.levels, (rows, self.levels.shape[1])).astype(np.int64)
+        found: IntArray = np.take_along_axis(levels, self.codes.astype(np.int64), axis=1)
+        for factors in self.factors:
+            found = found * factors.expanded(length)
+        return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
     """A value of the graph: an activation, or a constant when `data` is present.
 
-    In a float graph `data` is float32; in a quantized graph it holds the stored integers.
+    In a float graph `data` is float32; in a quantized graph it holds the integers of the arithmetic.
     A `quant` that is present in a float graph is a grid that the model brought along and that is kept.
+    `storage` says how flash holds weights that it does not hold as they are; `data` is what it expands to.
     """
 
     name: str
     shape: tuple[int, ...]
     quant: Quant | None = None
     data: Array | None = None
+    storage: Storage | None = None
 
     @property
     def size(self) -> int:
@@ -248,4 +315,19 @@ def verify_quantized(graph: Graph) -> Graph:
             raise InvalidGraph(f"{tensor.name} has no quantization grid")
         if tensor.data is not None and not np.issubdtype(tensor.data.dtype, np.integer):
             raise InvalidGraph(f"{tensor.name} holds {tensor.data.dtype}, not integers")
+        if tensor.storage is not None and not np.array_equal(
+            tensor.storage.expanded().reshape(tensor.shape), tensor.values
+        ):
+            raise InvalidGraph(f"{tensor.name} is not what its storage expands to")
     return graph
+
+
+def layer_names(nodes: Sequence[Node]) -> list[str]:
+    """Labels made unique: the second layer of an ONNX node is called "node#2"."""
+    seen: dict[str, int] = {}
+    names = []
+    for node in nodes:
+        seen[node.label] = seen.get(node.label, 0) + 1
+        number = seen[node.label]
+        names.append(node.label if number == 1 else f"{node.label}#{number}")
+    return names

@@ -105,12 +105,13 @@ def _folded(graph: Graph, node: Node, numbers: Mapping[str, Numbers]) -> Tensor 
     """The weights of a layer with equal columns joined; None if there are none that can be."""
     weights = graph.tensors[node.inputs[1]]
     data: IntArray = weights.values.astype(np.int64)
+    most = min(MOST_WEIGHT, 2 ** (weights.grid.width - 1) - 1)  # of weights of few bits, less
     changed = False
     for channel, number in enumerate(numbers[node.inputs[0]]):
         joined = data[..., number] + data[..., channel]
         if channel == number or not data[..., channel].any():
             continue
-        if np.abs(joined).max() <= MOST_WEIGHT:
+        if np.abs(joined).max() <= most:
             data[..., number], data[..., channel] = joined, 0
             changed = True
     if not changed:

@@ -6,16 +6,20 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from codegen.kernel import Layer
 from codegen.plan import Plan, Step
+from codegen.quant import schemes
 from codegen.quant.calibrate import METHODS, Method
+from codegen.quant.lower import Format
+from codegen.quant.weights import CLIPS, CORRECTIONS, ROUNDING_NAMES, Choices
 from targets.errors import UsageError
 
-KEYS = ("calibration", "chains", "layers")
-LAYER_KEYS = ("kernel", "weights")
+KEYS = ("calibration", "rounding", "clip", "bias_correction", "chains", "layers")
+LAYER_KEYS = ("kernel", "weights", "scheme")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +30,15 @@ class Recipe:
         calibration: how values become ranges.
         kernels: kernel variant by layer name.
         chains: names of the layers of every chain; None = the compiler decides.
+        weights: how flash holds weights, by layer name.
+        rounding: how weights become integers.
     """
 
     calibration: Method | None = None
     kernels: Mapping[str, str] = field(default_factory=dict)
     chains: tuple[tuple[str, ...], ...] | None = None
+    weights: Mapping[str, Format] = field(default_factory=dict)
+    rounding: Choices = field(default_factory=Choices)
 
 
 def load(path: Path) -> Recipe:
@@ -53,17 +61,43 @@ def load(path: Path) -> Recipe:
     if not isinstance(layers, dict):
         raise UsageError(f"recipe {path}: layers must be tables: [layers.NAME]")
     kernels: dict[str, str] = {}
+    weights: dict[str, Format] = {}
     for name, choice in layers.items():
         if not isinstance(choice, dict):
             raise UsageError(f"recipe {path}: layers.{name} must be a table")
         _check_keys(path, choice, LAYER_KEYS)
-        if choice.get("weights", "int8") != "int8":
-            raise UsageError(
-                f"recipe {path}: layer {name!r} asks for {choice['weights']!r} weights; known: int8"
-            )
+        if "weights" in choice or "scheme" in choice:
+            weights[name] = _format(path, name, choice)
         if "kernel" in choice:
             kernels[name] = str(choice["kernel"])
-    return Recipe(cast("Method | None", method), kernels, _chains(path, found.get("chains")))
+    return Recipe(
+        cast("Method | None", method),
+        kernels,
+        _chains(path, found.get("chains")),
+        weights,
+        _rounding(path, found),
+    )
+
+
+def _rounding(path: Path, found: Mapping[str, Any]) -> Choices:
+    """How weights become integers, checked."""
+    known = {"rounding": ROUNDING_NAMES, "clip": CLIPS, "bias_correction": CORRECTIONS}
+    for key, names in known.items():
+        if key in found and found[key] not in names:
+            text = f"recipe {path}: {key} {found[key]!r}; known: {', '.join(names)}"
+            raise UsageError(text)
+    return Choices(**{key: found[key] for key in known if key in found})
+
+
+def _format(path: Path, layer: str, choice: Mapping[str, Any]) -> Format:
+    """A layer's weights, checked."""
+    chosen = Format(*(None if choice.get(k) is None else str(choice[k]) for k in LAYER_KEYS[1:]))
+    try:
+        schemes.find(chosen.weights, chosen.scheme)
+    except UsageError as error:
+        message = f"recipe {path}: layer {layer!r}: {error.message}"
+        raise UsageError(message, hint=error.hint) from error
+    return chosen
 
 
 def _chains(path: Path, found: object) -> tuple[tuple[str, ...], ...] | None:
@@ -79,11 +113,13 @@ def _chains(path: Path, found: object) -> tuple[tuple[str, ...], ...] | None:
     return tuple(tuple(chain) for chain in chains)
 
 
-def dump(plan: Plan, method: Method | None) -> str:
+def dump(plan: Plan, method: Method | None, rounding: Choices | None = None) -> str:
     """A plan's choices as TOML."""
     lines = ["# Choices of this build. Edit and pass with --recipe to make them yours."]
     if method:
         lines.append(f'calibration = "{method}"')
+    chosen = asdict(rounding or Choices())
+    lines += [f'{key} = "{value}"' for key, value in chosen.items() if value is not None]
     chains = [step.chain for step in plan.steps if step.chain is not None]
     if chains:
         lines += [
@@ -94,23 +130,31 @@ def dump(plan: Plan, method: Method | None) -> str:
             lines.append(f"    [{', '.join(_key(stage.link.name) for stage in chain.stages)}],")
         lines.append("]")
     for step in plan.steps:
-        for name, kernel, weights in _kernels(step):
-            lines += ["", f"[layers.{_key(name)}]"]
-            if weights:
-                lines.append('weights = "int8"')
-            lines.append(f'kernel = "{kernel}"')
+        for name, kernel, storage in _kernels(step):
+            lines += ["", f"[layers.{_key(name)}]", *storage, f'kernel = "{kernel}"']
     return "\n".join(lines) + "\n"
 
 
-def _kernels(step: Step) -> Iterator[tuple[str, str, bool]]:
-    """Name, kernel, and whether there are weights, of every layer whose kernel can be chosen."""
+def _kernels(step: Step) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, kernel, and lines for the weights, of every layer whose kernel can be chosen."""
     if step.chain is None:
-        yield step.name, step.kernel.name, step.weight_bytes > 0
+        yield step.name, step.kernel.name, _stored(step.layer, step.weight_bytes > 0)
         return
     for stage in step.chain.stages:
         if not stage.link.pixel.collects:
             constants = (c for i in stage.instances for c in i.constants)
-            yield stage.link.name, stage.kernels[0].name, any(c.weight_bytes for c in constants)
+            weighted = any(c.weight_bytes for c in constants)
+            yield stage.link.name, stage.kernels[0].name, _stored(stage.link.pixel.layer, weighted)
+
+
+def _stored(layer: Layer, weighted: bool) -> list[str]:
+    """How flash holds a layer's weights."""
+    if not weighted:
+        return []
+    storage = layer.inputs[1].storage
+    if storage is None:
+        return ['weights = "int8"']
+    return [f'weights = "{storage.weights}"', f'scheme = "{storage.scheme}"']
 
 
 def _key(name: str) -> str:

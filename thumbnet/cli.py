@@ -189,11 +189,15 @@ def run(
 
 
 @command("ops")
+@click.option("--schemes", is_flag=True, help="List the ways to store weights instead.")
 @format_option
-def ops(layout: str, as_json: bool, quiet: bool) -> None:
+def ops(schemes: bool, layout: str, as_json: bool, quiet: bool) -> None:
     """List the ONNX operators that can be compiled, and the kernels that run them."""
-    from thumbnet import inspection, show
+    from thumbnet import inspection, scheme_table, show
 
+    if schemes:
+        print_result(inspection.schemes(), as_json, scheme_table.show, layout, "schemes")
+        return
     print_result(inspection.operators(), as_json, show.operators, layout, "operators")
 
 

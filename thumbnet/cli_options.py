@@ -10,6 +10,8 @@ from typing import Any
 import rich_click as click
 
 from codegen.quant.calibrate import METHODS
+from codegen.quant.weights import CLIPS, CORRECTIONS, ROUNDING_NAMES
+from thumbnet.options import SCHEMES, WEIGHTS
 
 Command = Callable[..., Any]
 
@@ -61,10 +63,31 @@ compile_options = stacked(
     ),
     click.option(
         "--weights",
-        type=click.Choice(["int8"]),
-        default="int8",
-        show_default=True,
-        help="Weight format.",
+        type=click.Choice(WEIGHTS),
+        help="Weights of all layers but first, last and depthwise ones. [default: int8]",
+    ),
+    click.option(
+        "--scheme",
+        type=click.Choice(SCHEMES),
+        help="How flash holds them (see `thumbnet ops --schemes`).",
+    ),
+    click.option(
+        "--rounding",
+        type=click.Choice(ROUNDING_NAMES),
+        help="How weights are rounded. [default: nearest; below 8 bits gptq]",
+    ),
+    click.option(
+        "--clip",
+        type=click.Choice(CLIPS),
+        help="How scales of weights are found. [default: minmax; below 8 bits auto]",
+    ),
+    click.option(
+        "--bias-correction",
+        type=click.Choice(CORRECTIONS),
+        help="Take mean errors of rounded weights out of biases. [default: off; below 8 bits auto]",
+    ),
+    click.option(
+        "--force", is_flag=True, help="Round weights even to 2 bits and less without training."
     ),
     click.option(
         "--optimize",

@@ -26,12 +26,13 @@ from codegen import (
 )
 from codegen.ir import Array, Graph, macs, node_macs
 from codegen.names import identifier
-from codegen.quant import calibrate, clipping, quantize
+from codegen.quant import calibrate, clipping, lower, quantize
+from codegen.quant import weights as quant_weights
 from codegen.select import Budget
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
 from targets.target import load as load_target
-from thumbnet import explain, memory_map, project
+from thumbnet import explain, memory_map, project, weights
 from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -52,12 +53,14 @@ class Prepared:
         quantized: integers only, pruned.
         method: how it was calibrated; None when it brought all its grids.
         warnings: texts for the user.
+        rounding: what was chosen of how weights become integers.
     """
 
     float_graph: Graph
     quantized: Graph
     method: calibrate.Method | None
     warnings: tuple[str, ...]
+    rounding: quant_weights.Choices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,13 +90,23 @@ def prepare(
     method = options.method or (choices.calibration if choices else None) or "mse"
     warnings: list[str] = []
     ranges: dict[str, clipping.Range] = {}
+    samples: tuple[Array, ...] = ()
     if _needs_calibration(graph):
         samples, grid_source = _calibration(graph, options, warnings)
         graph = _adopt_input_grid(graph, grid_source)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
     quantized = prune.prune(quantize.quantize(graph, ranges, imported))
-    return Prepared(graph, quantized, method if ranges else None, tuple(warnings))
+    chosen = lower.choose(quantized, _formats(options, choices), imported)
+    rounding = _rounding(options, choices)
+    rules = quant_weights.settings(graph, chosen, rounding, options.seed)
+    if chosen or (rules and not imported):
+        rounded = graph
+        if rules and not imported:
+            rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
+        wide = prune.prune(quantize.quantize(rounded, ranges, imported, chosen))
+        quantized = lower.lower(wide, chosen, options.force)
+    return Prepared(graph, quantized, method if ranges else None, tuple(warnings), rounding)
 
 
 def compile_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Compiled:
@@ -128,9 +141,21 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(prepared.quantized),
         "memory.svg": memory_svg.draw(planned).encode(),
-        "recipe.toml": recipe.dump(planned, prepared.method).encode(),
+        "recipe.toml": recipe.dump(planned, prepared.method, prepared.rounding).encode(),
     }
     return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
+
+
+def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Formats:
+    """How flash is to hold weights."""
+    given = lower.Format(options.weights, options.scheme)
+    return lower.Formats(given, choices.weights if choices else {})
+
+
+def _rounding(options: CompileOptions, choices: recipe.Recipe | None) -> quant_weights.Choices:
+    """How weights become integers: options before the recipe."""
+    given = quant_weights.Choices(options.rounding, options.clip, options.bias_correction)
+    return given.over(choices.rounding) if choices else given
 
 
 def _renamed(graph: Graph, name: str) -> Graph:
@@ -266,7 +291,7 @@ def describe(
         "model_sha256": sha256,
         "target": target.name,
         "toolchain": None,
-        "weights": "int8",
+        "weights": weights.of_plan(planned),
         "macs": macs(graph),
         "macs_executed": figures["macs"],
         "params": _parameters(graph),
@@ -326,7 +351,7 @@ def _layer(planned: plan.Plan, step: plan.Step) -> dict[str, Any]:
         or node_macs(planned.graph, step.layer.node),
         "members": members,
         "rings": step.rings.size if step.rings else 0,
-        "weights_bits": 8 if step.weight_bytes else None,
+        **weights.describe(weights.layers(step), step.weight_bytes),
         "arena_bytes": step.arena_bytes,
         "scratch": step.scratch.size if step.scratch else 0,
         "weight_bytes": step.weight_bytes,

@@ -127,3 +127,24 @@ def operators() -> dict[str, Any]:
         "onnx": list(SUPPORTED),
         "kernels": {kind: [k.name for k in kernels] for kind, kernels in sorted(KERNELS.items())},
     }
+
+
+def schemes() -> dict[str, Any]:
+    """Ways to store weights, and what runs them: by scheme and weights, operator and kind of core."""
+    from codegen.quant.schemes import SCHEMES
+    from thumbnet import scheme_table
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "schemes": [
+            {
+                "scheme": scheme.name,
+                "weights": weights,
+                "summary": scheme.summary,
+                "needs_training": weights in scheme.needs_training,
+                "kernels": scheme_table.kernels(scheme, weights),
+            }
+            for scheme in SCHEMES.values()
+            for weights in scheme.weights
+        ],
+    }

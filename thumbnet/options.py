@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 from codegen.quant.calibrate import Method
+from codegen.quant.weights import Correction
 from codegen.select import Budget, Objective
 
 Accuracy = Literal["host", "emulator", "none"]
 EngineName = Literal["unicorn", "qemu"]
+
+WEIGHTS = ("int8", "int4", "int3", "int2", "ternary", "binary")
+SCHEMES: tuple[str, ...] = ("uniform", "group32", "vsq16", "mx4", "mx6", "mx9", "mxint8", "mxfp4")
+SCHEMES += ("codebook16", "codebook4", "log2", "apot", "ternary", "ttq", "binary")
+"""What codegen.quant knows, without importing it; a test holds that both are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,12 @@ class CompileOptions:
         target: name of a target, or the path of a user's TOML.
         calib: calibration data (`FILE.npz[:key]`), "random", or None to take it from `data`.
         method: how calibration turns values into ranges.
+        weights: of all layers but the first, the last and depthwise ones, unless a recipe names them.
+        scheme: how flash holds such weights; None = the plain way.
+        rounding: how weights are rounded; None = the usual for their width.
+        clip: how scales of weights are found; None = the usual for their width.
+        bias_correction: whether mean errors are taken out of biases; None = the usual for their width.
+        force: whether float weights are rounded even to what is of no use without training.
         shapes: shapes of inputs with dynamic dimensions.
         explain: the layer whose candidates are wanted, or "all".
     """
@@ -30,7 +42,12 @@ class CompileOptions:
     calib: str | None = None
     data: str | None = None
     method: Method | None = None
-    weights: Literal["int8"] = "int8"
+    weights: str | None = None
+    scheme: str | None = None
+    rounding: str | None = None
+    clip: str | None = None
+    bias_correction: Correction | None = None
+    force: bool = False
     optimize: Objective = "balanced"
     recipe: Path | None = None
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -106,6 +106,20 @@ def fits(found: Found) -> Table:
     return Table(("target", "fits", "RAM", "flash", "predicted ms"), rows)
 
 
+def schemes(found: Found) -> Table:
+    """Ways to store weights, and what runs them."""
+    rows = []
+    for scheme in found["schemes"]:
+        tuned = [
+            ", ".join(core for core, kind in cores.items() if kind == "tuned")
+            for cores in scheme["kernels"].values()
+        ]
+        cells = (f"tuned on {cores}" if cores else "portable" for cores in tuned)
+        rows.append((scheme["scheme"], scheme["weights"], *cells, scheme["summary"]))
+    operators = tuple(found["schemes"][0]["kernels"])
+    return Table(("scheme", "weights", *operators, "what it is"), rows)
+
+
 def operators(found: Found) -> Table:
     """The kernels of every operator."""
     rows = [

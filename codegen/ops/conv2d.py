@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from codegen import window
+from codegen import conv_portable, expand, window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, FloatArray, Tensor
-from codegen.kernel import BOTH_ORDERS, Constant, Footprint, Instance, Kernel, Layer, channel_block
+from codegen.kernel import Footprint, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
@@ -28,9 +28,9 @@ from codegen.tuned import (
     gemm,
     gemm_staged,
     limbs,
+    low_bit,
     winograd_kernels,
 )
-from codegen.tuned.lanes import folded_bias
 
 CHUNK = 1 << 23
 
@@ -176,55 +176,10 @@ def requantize(op: Conv2D, total: Array, inputs: tuple[Tensor, ...], out: Tensor
     return requant.apply(total, out.grid.zero_point, low, high)
 
 
-def _constants(
-    layer: Layer, stored: Array, folded: bool
-) -> tuple[tuple[Constant, ...], dict[str, object]]:
-    """Weights as stored, biases, multipliers; and the params that every variant shares.
-
-    A folded bias holds -zp * sum(w) too, so that the kernel multiplies raw inputs.
-    """
-    op = layer.node.op
-    assert isinstance(op, Conv2D)
-    x, w, b = layer.inputs
-    scaling = _scaling(layer)
-    bias = folded_bias(x, w, b) if folded else b.values.astype(np.int64)
-    weights = Constant("weights", "int8_t", stored, stored.size)
-    constants = (weights, Constant("bias", "int32_t", bias), *scaling.constants())
-    params = window.params(op.window(w.shape), x.shape, layer.output.shape) | {
-        "channels": layer.output.shape[3],
-        "zero_point": x.grid.zero_point,
-        "length": w.size // w.shape[0],
-        "block": channel_block(layer.core),
-        "q": scaling.q,
-    }
-    return constants, params
-
-
 def _limits(layer: Layer) -> tuple[int, int]:
     op = layer.node.op
     assert isinstance(op, Conv2D)
     return clamp_range(op.clamp, layer.output.grid)
-
-
-def _label(layer: Layer) -> str:
-    return window.label(*_sliding(layer))
-
-
-def _window_instance(layer: Layer) -> Instance:
-    constants, params = _constants(layer, layer.inputs[1].values, folded=True)
-    return Instance(_label(layer), params, constants)
-
-
-def _pointwise_instance(layer: Layer) -> Instance:
-    constants, params = _constants(layer, layer.inputs[1].values, folded=True)
-    kept = {key: params[key] for key in ("depth", "channels", "block", "q")}
-    return Instance(_label(layer), {"pixels": int(_pixels(layer)), **kept}, constants)
-
-
-def _depthwise_instance(layer: Layer) -> Instance:
-    by_tap = np.moveaxis(layer.inputs[1].values[..., 0], 0, -1)
-    constants, params = _constants(layer, by_tap, folded=False)
-    return Instance(f"depthwise_{_label(layer)}", params, constants)
 
 
 @lru_cache(maxsize=16)
@@ -259,53 +214,13 @@ def _depthwise_dsp_cycles(layer: Layer) -> float:
     return depthwise.cycles(*_sliding(layer), clamps)
 
 
-def _direct_instance(layer: Layer) -> Instance:
-    op = layer.node.op
-    assert isinstance(op, Conv2D)
-    constants, params = _constants(layer, layer.inputs[1].values, folded=False)
-    groups = {
-        "group_depth": layer.inputs[1].shape[3],
-        "group_channels": layer.output.shape[3] // op.groups,
-    }
-    return Instance(f"direct_{_label(layer)}", params | groups, constants)
-
-
 def _groups(layer: Layer) -> int:
     assert isinstance(layer.node.op, Conv2D)
     return layer.node.op.groups
 
 
-def _is_pointwise(layer: Layer) -> bool:
-    op = layer.node.op
-    assert isinstance(op, Conv2D)
-    one = layer.inputs[1].shape[1:3] == (1, 1) and op.stride == (1, 1)
-    return one and op.groups == 1 and not any(op.pads)
-
-
 def _is_depthwise(layer: Layer) -> bool:
-    return _groups(layer) == layer.inputs[0].shape[3] == layer.output.shape[3]
-
-
-def _macs(layer: Layer) -> int:
-    weights = layer.inputs[1]
-    return layer.output.size * (weights.size // weights.shape[0])
-
-
-def _pixels(layer: Layer) -> float:
-    """Output pixels: how often kernels that take one at a time read all weights."""
-    return float(layer.output.shape[1] * layer.output.shape[2])
-
-
-def _footprints(reads_first: bool) -> Callable[[Layer], tuple[Footprint | None, ...]]:
-    def footprints(layer: Layer) -> tuple[Footprint | None, ...]:
-        return (window.footprint(*_sliding(layer), reads_first),)
-
-    return footprints
-
-
-def _copied_bytes(layer: Layer) -> int:
-    """Bytes of one window."""
-    return layer.inputs[1].size // layer.inputs[1].shape[0]
+    return conv_portable.is_depthwise(layer, _groups(layer))
 
 
 def _geometry(layer: Layer) -> gemm.Geometry:
@@ -321,30 +236,7 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
     return (gemm.footprint(shape.slides, shape.x, shape.y),)
 
 
-def _window_cycles(layer: Layer) -> float:
-    return layer.dot_cycles(_macs(layer)) + 8.0 * _copied_bytes(layer) * _pixels(layer)
-
-
-def _in_c(
-    name: str,
-    serves: Callable[[Layer], bool],
-    instance: Callable[[Layer], Instance],
-    cycles: Callable[[Layer], float],
-) -> Kernel:
-    """A portable variant that takes one pixel at a time."""
-    return Kernel(
-        name=f"conv2d.{name}",
-        template=f"ops/conv2d.{name}.c.j2",
-        serves=serves,
-        instance=instance,
-        cycles=cycles,
-        footprints=_footprints(reads_first=False),
-        passes=_pixels,
-        orders=BOTH_ORDERS,
-    )
-
-
-KERNELS = (
+_INT8 = (
     *winograd_kernels.variants(_groups, _scaling, _sliding, _limits),
     conv_pairs.kernel(_sliding, _groups, _form),
     depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
@@ -359,15 +251,9 @@ KERNELS = (
         refusal=_gemm_refusal,
         instance=lambda layer: gemm.instance(layer, _scaling(layer), _geometry(layer)),
         cycles=lambda layer: gemm.cycles(_geometry(layer), _limits(layer)),
-        passes=lambda layer: _pixels(layer) / gemm.PIXELS,
+        passes=lambda layer: gemm.passes(_geometry(layer)),
         footprints=_gemm_footprints,
         scratch=lambda layer: _geometry(layer).scratch,
-    ),
-    _in_c(
-        "pointwise",
-        _is_pointwise,
-        _pointwise_instance,
-        lambda layer: layer.dot_cycles(_macs(layer)),
     ),
     Kernel(
         name="conv2d.depthwise_dsp",
@@ -377,28 +263,11 @@ KERNELS = (
         refusal=_depthwise_dsp_refusal,
         instance=lambda layer: depthwise.instance(layer, _scaling(layer), *_sliding(layer)),
         cycles=_depthwise_dsp_cycles,
-        passes=_pixels,
-        footprints=_footprints(reads_first=False),
+        passes=conv_portable.pixels,
+        footprints=lambda layer: (window.footprint(*_sliding(layer), False),),
         scratch=lambda layer: depthwise.scratch(*_sliding(layer)[:2]),
     ),
-    _in_c(
-        "depthwise",
-        _is_depthwise,
-        _depthwise_instance,
-        lambda layer: 18.0 * _macs(layer) + 32.0 * layer.output.size,
-    ),
-    replace(
-        _in_c("window", lambda layer: _groups(layer) == 1, _window_instance, _window_cycles),
-        footprints=_footprints(reads_first=True),
-        scratch=_copied_bytes,
-    ),
-    replace(
-        _in_c(
-            "direct",
-            lambda layer: True,
-            _direct_instance,
-            lambda layer: 20.0 * _macs(layer) + 40.0 * layer.output.size,
-        ),
-        template="ops/conv2d.c.j2",
-    ),
+    *conv_portable.kernels(_sliding, _groups, _scaling),
 )
+_STORED = low_bit.conv_kernels(_sliding, _groups, _scaling, _limits)
+KERNELS = (*map(expand.plain, _INT8), *_STORED)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from codegen import expand
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, Tensor
 from codegen.kernel import (
@@ -30,7 +31,7 @@ from codegen.ops.transpose import transpose
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.tuned import dense as packing
-from codegen.tuned import dense_pairs, limbs
+from codegen.tuned import dense_int4, dense_pairs, limbs
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 
@@ -279,7 +280,7 @@ def _blocks(layer: Layer) -> dense_pairs.Blocks:
     return dense_pairs.blocks(layer.inputs[1].values.astype(np.int64))
 
 
-KERNELS = (
+_INT8 = (
     dense_pairs.kernel(_blocks, _form, _footprints(reads_first=True)),
     Kernel(
         name="dense.dsp",
@@ -313,4 +314,9 @@ KERNELS = (
         footprints=_footprints(reads_first=False),
         orders=BOTH_ORDERS,
     ),
+)
+KERNELS = (
+    *map(expand.plain, _INT8),
+    dense_int4.kernel(_scaling, _footprints(reads_first=True)),
+    expand.dense_kernel(_scaling),
 )

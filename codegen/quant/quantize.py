@@ -12,7 +12,7 @@ Rules (docs/quantization.md):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,6 +37,9 @@ FIXED_GRIDS = {
     "tanh": per_tensor(1 / 128, 0),
 }
 WEIGHT_LIMIT = 127
+WIDE_LIMIT = (
+    2047  # of weights that another pass stores in fewer bits: as good as real numbers for it
+)
 BIAS_LIMIT = 2**30  # leaves the accumulator room above the bias
 IMPORTED_ADD_BITS = 31
 
@@ -48,19 +51,25 @@ def activation_grid(values: Range) -> Quant:
     return per_tensor(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
 
-def quantize(graph: Graph, found: Mapping[str, Range], imported: bool) -> Graph:
+def quantize(
+    graph: Graph,
+    found: Mapping[str, Range],
+    imported: bool,
+    wide: Collection[str] = (),
+) -> Graph:
     """The quantized graph.
 
     Args:
         graph: a float graph; tensors may carry grids of their own.
         found: calibrated ranges of activations; those with a grid of their own need none.
         imported: the model arrived quantized: its results are rounded as ONNX rounds them.
+        wide: outputs of the layers whose weights get 12 bits (codegen.quant.lower then stores them in fewer).
 
     Raises:
         UnsupportedModel: an activation has neither a grid nor a range.
     """
     grids = activation_grids(graph, found)
-    builder = _Rewriter(graph, grids, imported)
+    builder = _Rewriter(graph, grids, imported, wide)
     for node in graph.nodes:
         builder.add(node)
     return verify_quantized(builder.finish())
@@ -125,6 +134,7 @@ class _Rewriter:
     graph: Graph
     grids: Mapping[str, Quant]
     imported: bool
+    wide: Collection[str]
 
     def __post_init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
@@ -177,7 +187,8 @@ class _Rewriter:
         x, w, b = (self.graph.tensors[name] for name in node.inputs)
         input_scale = self.grids[x.name].scale
         bias_real = _real(b)
-        weights = w if w.quant else _quantized_weights(w, bias_real, input_scale)
+        limit = _wide_limit(w) if node.output in self.wide else WEIGHT_LIMIT
+        weights = w if w.quant else _quantized_weights(w, bias_real, input_scale, limit)
         weights = replace(weights, name=f"{node.output}.weights", quant=_per_channel(weights))
         scales = input_scale * np.array(weights.grid.scales)
         bias = np.rint(bias_real / scales)
@@ -208,18 +219,25 @@ def _real(tensor: Tensor) -> npt.NDArray[np.float64]:
     return real
 
 
-def _quantized_weights(tensor: Tensor, bias: Array, input_scale: float) -> Tensor:
-    """Symmetric int8 per output channel (axis 0).
+def _wide_limit(weights: Tensor) -> int:
+    """The largest magnitude of wide weights; less for dot products that would leave 32 bits."""
+    length = weights.size // weights.shape[0]
+    return max(WEIGHT_LIMIT, min(WIDE_LIMIT, 2**30 // (256 * length)))
+
+
+def _quantized_weights(tensor: Tensor, bias: Array, input_scale: float, limit: int) -> Tensor:
+    """Symmetric integers up to a limit, per output channel (axis 0): int8, or int16 beyond 127.
 
     A channel whose weights are so small that its bias would not fit gets a coarser scale.
     """
     w = tensor.values.astype(np.float64)
     largest = np.abs(w).reshape(len(w), -1).max(axis=1)
-    scales = np.maximum(largest / WEIGHT_LIMIT, np.abs(bias) / (BIAS_LIMIT * input_scale))
+    scales = np.maximum(largest / limit, np.abs(bias) / (BIAS_LIMIT * input_scale))
     scales[scales == 0] = 1.0
     along = scales.reshape(-1, *[1] * (w.ndim - 1))
-    stored = np.clip(np.rint(w / along), -WEIGHT_LIMIT, WEIGHT_LIMIT).astype(np.int8)
-    grid = Quant(tuple(scales.tolist()), (0,) * len(scales), 0, 8)
+    width = 8 if limit <= WEIGHT_LIMIT else 16
+    stored = np.clip(np.rint(w / along), -limit, limit).astype(f"int{width}")
+    grid = Quant(tuple(scales.tolist()), (0,) * len(scales), 0, width)
     return replace(tensor, quant=grid, data=stored)
 
 

@@ -28,7 +28,7 @@ class Store(NamedTuple):
 
 
 _WORDS = ("r2", "r3", "lr")
-_SUMS = ("r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11")
+SUMS = ("r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11")
 _PASSES = range(8, 13)  # pairs per pass
 _LONGEST_PASS = max(_PASSES)
 
@@ -92,7 +92,7 @@ def pack(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
 
 def schedule(width: int) -> list[list[tuple[str, str, str]]]:
     """Words that are loaded together: register of the word, sums of its even and its odd channel."""
-    triples = [(_WORDS[i % len(_WORDS)], _SUMS[2 * i], _SUMS[2 * i + 1]) for i in range(width // 2)]
+    triples = [(_WORDS[i % len(_WORDS)], SUMS[2 * i], SUMS[2 * i + 1]) for i in range(width // 2)]
     return [triples[i : i + len(_WORDS)] for i in range(0, len(triples), len(_WORDS))]
 
 
@@ -112,7 +112,7 @@ def unrolling(pairs: int, raw: bool = False) -> tuple[int, int, int]:
 def stores(width: int, channels: int) -> tuple[list[list[Store]], list[list[Store]]]:
     """Even and odd channels of a block that exist, in pairs whose multipliers are loaded together."""
     kept = [
-        Store(c, _SUMS[c], ("r2", "r12")[c // 2 % 2], 4 * (c // 2 + c % 2 * (width // 2)))
+        Store(c, SUMS[c], ("r2", "r12")[c // 2 % 2], 4 * (c // 2 + c % 2 * (width // 2)))
         for c in range(min(width, channels))
     ]
     even, odd = kept[::2], kept[1::2]
@@ -138,7 +138,7 @@ def params(channels: int, length: int, raw: bool) -> dict[str, object]:
         "width": cut.width,
         "blocks": len(cut.starts),
         "groups": schedule(cut.width),
-        "sums": ", ".join(_SUMS[: cut.width]),
+        "sums": ", ".join(SUMS[: cut.width]),
         "passes": passes,
         "pass_pairs": pass_pairs,
         "rest_pairs": rest_pairs,
@@ -147,8 +147,8 @@ def params(channels: int, length: int, raw: bool) -> dict[str, object]:
         "tail": tail,
         # Their weights are zero; what is multiplied with them must be something.
         "blanks": sorted(set(range(padded_length(length) - whole)) - {at for _, at in tail}),
-        "even": even,
-        "odd": odd,
+        "lanes": ((0, even), (8, odd)),
+        "packing": "raw8",
     }
 
 

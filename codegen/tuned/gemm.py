@@ -7,6 +7,7 @@ windows are first copied between borders, so that no window ever leaves its imag
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,19 +135,33 @@ def refusal(layer: Layer, scaling: Scaling, shape: Geometry, groups: int) -> str
         rows = _rows(layer, scaling)
         return rows is not None and raw8.fits_raw8(rows[0])
 
+    return unfit(layer, lambda: shape, groups) or unmet(
+        (lambda: lane(scaling, ODD_LANE) is not None, NO_LANE),
+        (sums_fit, "256 times a sum of an odd channel leaves 32 bits"),
+        (weights_fit, "raw8: 256 * odd + even weight leaves 16 bits (-128 above a negative one)"),
+    )
+
+
+def unfit(layer: Layer, shape: Callable[[], Geometry], groups: int) -> str:
+    """Why the template cannot run a layer of this size, however its weights are packed; empty if it can."""
     return unmet(
         (lambda: layer.core.dsp, NO_SMLAD),
         (lambda: layer.core.unaligned, NOT_ALIGNED),
         (lambda: groups == 1, NOT_GROUPED),
-        (lambda: lane(scaling, ODD_LANE) is not None, NO_LANE),
         (
-            lambda: len(shape.order()) <= LONGEST_WINDOW,
+            lambda: len(shape().order()) <= LONGEST_WINDOW,
             f"a window has over {LONGEST_WINDOW} elements",
         ),
-        (lambda: len(shape.runs()) <= MOST_RUNS, f"a window has over {MOST_RUNS} runs of elements"),
-        (sums_fit, "256 times a sum of an odd channel leaves 32 bits"),
-        (weights_fit, "raw8: 256 * odd + even weight leaves 16 bits (-128 above a negative one)"),
+        (
+            lambda: len(shape().runs()) <= MOST_RUNS,
+            f"a window has over {MOST_RUNS} runs of elements",
+        ),
     )
+
+
+def passes(shape: Geometry) -> float:
+    """How often all weights are read: once for every two pixels."""
+    return shape.y[1] * shape.y[2] / PIXELS
 
 
 def _rows(layer: Layer, scaling: Scaling) -> tuple[IntArray, IntArray, IntArray] | None:
@@ -203,14 +218,15 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     order = shape.order()
     blocks = raw8.stream(*rows, order)
     stream = np.concatenate([np.array([even.addend], np.int32), blocks])
-    params = _params(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
+    params = numbers(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
     label = window.label(shape.slides, layer.inputs[0].shape, layer.output.shape)
     return Instance(
         f"gemm_{label}", params, (Constant("weights", "int32_t", stream, layer.inputs[1].size),)
     )
 
 
-def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, object]:
+def numbers(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, object]:
+    """Template params, for int8 weights; other packings change some."""
     slides, depth, channels = shape.slides, shape.x[3], shape.y[3]
     blocks = -(-channels // raw8.BLOCK)
     passes, unrolled, rest = loop(shape.pairs)
@@ -232,6 +248,10 @@ def _params(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "rest": rest,
         "length": slides.kernel[0] * slides.kernel[1] * depth,
         "stream_bytes": blocks * 4 * (8 + 2 * shape.pairs),
+        "packing": "raw8",
+        "twin": "raw8",
+        "expanded": False,
+        "frame": 52,
         "step": step,
         "row_step": slides.stride[0] * shape.pitch - shape.y[2] * step,
         "next_out": PIXELS * channels - channels // raw8.BLOCK * raw8.BLOCK,
@@ -321,12 +341,16 @@ def footprint(slides: Window, x: window.Shape, y: window.Shape) -> Footprint:
     return Footprint(low, high, pixels.write_low[first], pixels.write_high[last], True)
 
 
-def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
+def cycles(
+    shape: Geometry, limits: tuple[int, int], extra_block: int = 0, extra_pixels: float = 0
+) -> float:
     """Predicted cycles, counted from the template; m4-simple.
 
     Args:
         shape: the layer's geometry.
         limits: least and largest result.
+        extra_block: what a block of a pair of pixels costs beyond one of int8 weights.
+        extra_pixels: what a pair of pixels costs beyond its blocks.
     """
     pixels, channels = shape.y[1] * shape.y[2], shape.y[3]
     blocks = -(-channels // raw8.BLOCK)
@@ -337,9 +361,8 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
         rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
     pairs = -(-pixels // PIXELS)
     blank = 6 * shape.pairs if pixels == 1 else 0
-    return (
-        pairs * (blocks * block_cycles(shape, limits) + 9) + pixels * widening + rows + blank + 60
-    )
+    block = block_cycles(shape, limits) + extra_block
+    return pairs * (blocks * block + 9 + extra_pixels) + pixels * widening + rows + blank + 60
 
 
 def block_cycles(shape: Geometry, limits: tuple[int, int]) -> int:

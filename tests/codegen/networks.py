@@ -10,6 +10,7 @@ import numpy as np
 
 from codegen.ir import Array, Graph, Node, Op, Port, Quant, Tensor, per_tensor, verify_quantized
 from codegen.ops import OPS
+from codegen.quant.schemes import SCHEMES
 
 INT8 = np.int8
 Shape = tuple[int, ...]
@@ -73,6 +74,40 @@ def weighted(
     return network(op, [(x, per_tensor(x_scale, x_zero))], per_tensor(y_scale, y_zero), constants)
 
 
+def stored(
+    op: Op,
+    x: Shape,
+    shape: Shape,
+    generator: np.random.Generator,
+    weights: str,
+    scheme: str,
+    code: int | None = None,
+    gain: float = 1.0,
+) -> Graph:
+    """A layer with stored weights: any codes and factors, or all at one code and the largest factors."""
+    graph = weighted(op, x, shape, generator, ((0.05, 3), (0.4 / gain, -11)))
+    rows = generator.normal(size=(shape[0], int(np.prod(shape[1:]))))
+    storage = SCHEMES[scheme].quantize(rows, np.zeros(shape[0]), weights).storage
+    count = storage.levels.shape[1]
+    codes = generator.integers(0, count, rows.shape).astype(np.uint8)
+    factors = storage.factors
+    if code is not None:
+        codes = np.full_like(codes, code % count)
+        factors = tuple(replace(f, values=np.full_like(f.values, f.values.max())) for f in factors)
+    storage = replace(storage, codes=codes, factors=factors)
+    expanded = storage.expanded().reshape(shape)
+    width = 8 if expanded.min() >= -128 and expanded.max() <= 127 else 16
+    w = graph.tensors["w"]
+    return graph.with_tensors(
+        replace(
+            w,
+            data=expanded.astype(f"int{width}"),
+            quant=replace(w.grid, width=width),
+            storage=storage,
+        )
+    )
+
+
 def cases() -> Iterator[Case]:
     """Every operator in the forms that its kernels treat differently."""
     for family in (
@@ -86,6 +121,7 @@ def cases() -> Iterator[Case]:
         _pools,
         _moves,
         _softmaxes,
+        _low_bit,
     ):
         yield from family(np.random.default_rng(7))
 
@@ -228,6 +264,30 @@ def _dense(g: np.random.Generator) -> Iterator[Case]:
     yield Case("dense-clamped", weighted(clamped, (1, 3, 40), (10, 40), g))
     wide = ((1.0, 0), (1e-4, 0))  # 64-bit form: the accumulator cannot be pre-shifted
     yield Case("dense-wide", weighted(dense(), (1, 4000), (2, 4000), g, wide))
+
+
+def _low_bit(g: np.random.Generator) -> Iterator[Case]:
+    """Weights of few bits: fast int4 kernels where there are some, expanded rows otherwise."""
+    conv, dense = OPS["conv2d"], OPS["dense"]
+    same, relu = conv(pads=(1, 1, 1, 1)), conv(clamp=(0.0, inf))
+    for weights, scheme in (("int4", "uniform"), ("int4", "vsq16"), ("int4", "mx4")):
+        for name, op, x, shape in (
+            ("1x1", relu, (1, 5, 5, 24), (10, 1, 1, 24)),
+            ("3x3", same, (1, 5, 4, 3), (6, 3, 3, 3)),
+            ("one-pixel", conv(), (1, 1, 1, 72), (4, 1, 1, 72)),
+            ("long", conv(), (1, 3, 3, 86), (5, 1, 1, 86)),
+            ("dense", dense(), (1, 37), (11, 37)),
+            ("dense-rows", dense(clamp=(-2.0, 3.0)), (1, 3, 40), (10, 40)),
+            ("dense-large", dense(), (1, 640), (16, 640)),
+        ):
+            graph = stored(op, x, shape, g, weights, scheme)
+            yield Case(f"{weights}-{scheme}-{name}", graph)
+    for code in (0, 15):
+        for length in (64, 640):
+            graph = stored(dense(), (1, length), (8, length), g, "int4", "uniform", code)
+            yield Case(f"int4-dense-{length}-all{code}", graph)
+            graph = stored(conv(), (1, 3, 3, length), (8, 1, 1, length), g, "int4", "uniform", code)
+            yield Case(f"int4-conv-{length}-all{code}", graph)
 
 
 def _float_rounding(g: np.random.Generator) -> Iterator[Case]:

@@ -9,7 +9,7 @@
     .thumb_func
 golden_dense_27_4:
     @ r0 x, r1 stream, r2 scratch, r3 y. Stack: end of the loop's inputs, blocks left, y, inputs, x,
-    @ rows left, addend, shift.
+    @ rows left, addend, shift, what the packing keeps.
     push    {r4-r11, lr}
     sub     sp, sp, #36
     ldr     r4, [r1], #4
@@ -413,7 +413,7 @@ add     r0, r0, r3
     .thumb_func
 golden_dense_raw_4_4:
     @ r0 x, r1 stream, r2 y. Stack: end of the loop's inputs, blocks left, y, inputs, x,
-    @ rows left, addend, shift.
+    @ rows left, addend, shift, what the packing keeps.
     push    {r4-r11, lr}
     sub     sp, sp, #36
     ldr     r4, [r1], #4
@@ -493,7 +493,7 @@ golden_dense_raw_4_4:
     .thumb_func
 golden_dense_raw_16_3:
     @ r0 x, r1 stream, r2 y. Stack: end of the loop's inputs, blocks left, y, inputs, x,
-    @ rows left, addend, shift.
+    @ rows left, addend, shift, what the packing keeps.
     push    {r4-r11, lr}
     sub     sp, sp, #36
     ldr     r4, [r1], #4

@@ -10,7 +10,7 @@
 golden_conv2d_gemm_8x8x3_4_k3x3_s2x2:
     /* r0: x, r1: weights, r2: scratch, r3: y. Frame: 0 windows, 4 weights, 8 lines, 12 out, 16 distance of
        the second pixel, 20 end of the loop, 24 end of the weights, 28 source, 32 columns left, 36 pixels
-       left, 40 x, 44 row, 48 rounding constant. */
+       left, 40 x, 44 row, 48 rounding constant, then what the packing needs. */
     push {r4-r11, lr}
     sub sp, sp, #52
     ldr r4, [r1], #4
@@ -860,7 +860,7 @@ mla     r4, r4, r5, r3
 golden_conv2d_gemm_4x4x4_4_k1x1:
     /* r0: x, r1: weights, r2: scratch, r3: y. Frame: 0 windows, 4 weights, 8 lines, 12 out, 16 distance of
        the second pixel, 20 end of the loop, 24 end of the weights, 28 source, 32 columns left, 36 pixels
-       left, 40 x, 44 row, 48 rounding constant. */
+       left, 40 x, 44 row, 48 rounding constant, then what the packing needs. */
     push {r4-r11, lr}
     sub sp, sp, #52
     ldr r4, [r1], #4
@@ -1057,7 +1057,7 @@ golden_add_4x4x4:
     .thumb_func
 golden_dense_raw_16_3:
     @ r0 x, r1 stream, r2 y. Stack: end of the loop's inputs, blocks left, y, inputs, x,
-    @ rows left, addend, shift.
+    @ rows left, addend, shift, what the packing keeps.
     push    {r4-r11, lr}
     sub     sp, sp, #36
     ldr     r4, [r1], #4

@@ -1,0 +1,104 @@
+"""How weights become integers where a user or their width asks for more than rounding to nearest.
+
+Integers of 8 bits are rounded to the nearest level of the largest magnitude unless a user chooses. Evenly
+spaced levels of fewer bits come from codegen.quant.ptq: second-order rounding, scales tried per channel,
+biases corrected where that helps. Tables and factors (codegen.quant.schemes) round as they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from codegen.ir import Array, Graph
+from codegen.quant import lower, ptq
+from codegen.quant.clipping import Range
+from codegen.quant.quantize import activation_grids
+from codegen.quant.rounding import ROUNDINGS
+from codegen.quant.scheme import BITS
+from codegen.quant.weight_scales import SCALES
+
+Correction = Literal["auto", "on", "off"]
+ROUNDING_NAMES: tuple[str, ...] = tuple(ROUNDINGS)
+CLIPS: tuple[str, ...] = (*SCALES, ptq.AUTO)
+CORRECTIONS: tuple[Correction, ...] = ("auto", "on", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a user chose; None = the usual for the weights' width.
+
+    Attributes:
+        rounding: a method of codegen.quant.rounding.
+        clip: scales of weights: a method of codegen.quant.weight_scales, or "auto" to try some.
+        bias_correction: of every layer, of none, or where it lowers the loss.
+    """
+
+    rounding: str | None = None
+    clip: str | None = None
+    bias_correction: Correction | None = None
+
+    def over(self, other: Choices) -> Choices:
+        """These, and the other's where there is none."""
+        return Choices(
+            self.rounding or other.rounding,
+            self.clip or other.clip,
+            self.bias_correction or other.bias_correction,
+        )
+
+
+def rounded_here(chosen: lower.Chosen) -> dict[str, int]:
+    """Bits of the layers, by output, whose integers of few bits come from codegen.quant.ptq."""
+    return {
+        output: BITS[weights]
+        for output, (weights, scheme) in chosen.items()
+        if scheme.name == "uniform" and weights not in scheme.needs_training
+    }
+
+
+def settings(
+    graph: Graph, chosen: lower.Chosen, choices: Choices, seed: int = 0
+) -> ptq.Settings | None:
+    """Rules for a network; None where every layer is rounded in the usual way of 8 bits.
+
+    Args:
+        graph: the float graph.
+        chosen: the layers with weights of few bits.
+        choices: what the user chose.
+        seed: of stochastic rounding.
+    """
+    few = rounded_here(chosen)
+    rules = {
+        node.output: ptq.WeightRule(
+            few[node.output], choices.clip or ptq.AUTO, choices.rounding or "gptq"
+        )
+        for node in graph.nodes
+        if node.output in few
+    }
+    usual = ptq.WeightRule(8, choices.clip or "minmax", choices.rounding or "nearest")
+    correction = choices.bias_correction or ("auto" if few else "off")
+    if not rules and usual == ptq.WeightRule() and correction == "off":
+        return None
+    left = frozenset(chosen) - frozenset(few)
+    return ptq.Settings(usual, rules, correction, seed, left)
+
+
+def rounded(
+    graph: Graph,
+    found: Mapping[str, Range],
+    samples: tuple[Array, ...],
+    rules: ptq.Settings,
+    progress: Callable[[str, int], Callable[[int], None]],
+) -> Graph:
+    """The float graph with weights on grids.
+
+    Args:
+        graph: a float graph.
+        found: calibrated ranges of its activations.
+        samples: one array per input, device layout, float32.
+        rules: how.
+        progress: starts a progress bar (text, total) and returns what moves it on.
+    """
+    advance = progress("rounding weights", ptq.steps(graph, rules))
+    return ptq.quantize_weights(graph, activation_grids(graph, found), samples, rules, advance)

@@ -1,0 +1,100 @@
+"""Weights of few bits as a user asks for them: options, recipes, JSON, refusals; one whole model."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from benchmarks import schemes
+from benchmarks.models import TASKS
+from tests.thumbnet.test_cli import DATA, DIGITS, failure, result, thumbnet
+
+MIX = "/mix/conv/Conv"
+# Least share of kws's 1,000 samples that are classified rightly; weights rounded without training.
+LEAST = {
+    ("int8", None): 0.90,
+    ("int4", "uniform"): 0.87,
+    ("int3", "uniform"): 0.50,
+    ("int4", "vsq16"): 0.89,
+    ("int4", "group32"): 0.88,
+    ("int8", "mx6"): 0.90,
+    ("int8", "mx9"): 0.90,
+    ("int8", "mxint8"): 0.90,
+    ("int4", "mxfp4"): 0.70,
+}
+
+
+def test_layers_between_the_ends_are_stored_in_four_bits(tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    found = result("generate", DIGITS, "-o", folder, "--data", DATA, "--weights", "int4")
+    assert found["weights"] == "int4"
+    stored = {v["name"]: v["weights"] for v in found["layers"] if v["weights"]}
+    assert stored.pop(MIX) == stored.pop("/pointwise/conv/Conv") == "int4"
+    assert set(stored.values()) == {"int8"} and "/head/Gemm" in stored and len(stored) == 3
+    mix = next(v for v in found["layers"] if v["name"] == MIX)
+    assert mix["weights_bits"] == 4
+    assert mix["weight_bytes"] == 4608 // 2
+    assert mix["bits_per_weight"] == pytest.approx(4 + 32 * 16 / 4608, abs=1e-3)
+    again = tomllib.loads((folder / "recipe.toml").read_text())["layers"][MIX]
+    assert again == {"weights": "int4", "scheme": "uniform", "kernel": "conv2d.int4"}
+
+
+def test_a_recipe_names_schemes_layer_by_layer(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f"[layers.'{MIX}']\nscheme = 'vsq16'\n[layers.'/head/Gemm']\nweights = 'int4'\n"
+    )
+    folder = tmp_path / "digits"
+    options = ("--data", DATA, "--recipe", recipe)
+    found = result("generate", DIGITS, "-o", folder, *options)
+    stored = {
+        v["name"]: v["weights"] for v in found["layers"] if v["weights"] not in (None, "int8")
+    }
+    assert stored == {MIX: "int4 vsq16", "/head/Gemm": "int4"}
+    assert found["weights"] == "int4, int4 vsq16"
+    checked = result("emulate", folder, "--data", DATA, "--max-samples", 2)
+    assert checked["mismatched_bytes"] == checked["host"]["mismatched_bytes"] == 0
+    own = ("--data", DATA, "--recipe", folder / "recipe.toml")
+    again = result("generate", DIGITS, "-o", tmp_path / "again", *own)
+    assert again["files"] == found["files"]
+
+
+def test_wrong_formats_are_refused(tmp_path: Path) -> None:
+    out = ("generate", DIGITS, "-o", tmp_path / "out", "--data", DATA)
+    said = failure(2, *out, "--weights", "ternary")
+    assert "leave no usable model" in said and "--force" in said
+    assert "cannot store binary" in failure(2, *out, "--weights", "binary", "--scheme", "mx4")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"[layers.'{MIX}']\nscheme = 'mx5'\n")
+    assert "unknown scheme 'mx5'" in failure(2, *out, "--recipe", recipe)
+    forced = result(*out, "--weights", "binary", "--force")
+    assert forced["weights"] == "binary"
+
+
+def test_schemes_are_listed() -> None:
+    found = result("ops", "--schemes")
+    rows = {(row["scheme"], row["weights"]): row for row in found["schemes"]}
+    tuned = rows["uniform", "int4"]["kernels"]["conv2d"]
+    assert tuned == {"DSP": "tuned", "Armv7-M": "portable", "Armv6-M": "portable"}
+    assert set(rows["log2", "int4"]["kernels"]["dense"].values()) == {"portable"}
+    assert rows["ttq", "ternary"]["needs_training"]
+    shown = thumbnet("ops", "--schemes").stdout
+    assert "vsq16" in shown and "tuned on DSP" in shown
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(("weights", "scheme"), schemes.FORMATS)
+def test_a_whole_model_in_every_format(
+    weights: str, scheme: str | None, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THUMBNET_DATA", str(data_dir))
+    kws = next(task for task in TASKS if task.name == "kws")
+    found = schemes.measure(kws, weights, scheme, samples=2)
+    print(schemes.row(schemes.summary(found, weights, scheme)))
+    assert found["mismatched_bytes"] == found["host"]["mismatched_bytes"] == 0
+    assert found["accuracy"]["device"] >= LEAST.get((weights, scheme), 0)
+    if (weights, scheme) == ("int4", "uniform"):
+        plain = schemes.measure(kws, "int8", None, samples=2)
+        assert found["cycles"] <= 1.05 * plain["cycles"]

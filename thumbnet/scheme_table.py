@@ -1,0 +1,87 @@
+"""Which kernels run which scheme of weights: found by asking every kernel about a small layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from codegen.ir import Array, Node, Op, Quant, Storage, Tensor, per_tensor
+from codegen.kernel import Kernel, Layer
+from codegen.ops import KERNELS, OPS
+from codegen.quant.scheme import Scheme
+from targets import target as targets
+
+CORES = {"DSP": "generic-m4", "Armv7-M": "generic-m3", "Armv6-M": "generic-m0plus"}
+_LENGTH, _CHANNELS = 16, 8
+_X, _Y, _WEIGHTS = per_tensor(0.02, 3), per_tensor(1.0, 0), 0.01
+
+
+def kernels(scheme: Scheme, weights: str) -> dict[str, dict[str, str]]:
+    """By operator and kind of core, "tuned" where a kernel in assembly serves, else "portable"."""
+    return {
+        name: {
+            core: _kind(_serving(_layer(op, x, w, _stored(scheme, weights, w), target)))
+            for core, target in CORES.items()
+        }
+        for name, op, x, w in _layers()
+    }
+
+
+def _kind(serving: list[Kernel]) -> str:
+    return "tuned" if any(kernel.assembly for kernel in serving) else "portable"
+
+
+def _layers() -> list[tuple[str, Op, tuple[int, ...], tuple[int, ...]]]:
+    conv = OPS["conv2d"]
+    image = (1, 4, 4)
+    return [
+        ("conv2d", conv(), (*image, _LENGTH), (_CHANNELS, 1, 1, _LENGTH)),
+        ("depthwise", conv(groups=_CHANNELS), (*image, _CHANNELS), (_CHANNELS, 3, 3, 1)),
+        ("dense", OPS["dense"](), (1, _LENGTH), (_CHANNELS, _LENGTH)),
+    ]
+
+
+def _stored(scheme: Scheme, weights: str, shape: tuple[int, ...]) -> Storage:
+    count = int(np.prod(shape[1:]))
+    rows = np.linspace(-1, 1, shape[0] * count).reshape(shape[0], count)
+    return scheme.quantize(rows, np.zeros(shape[0]), weights).storage
+
+
+def _layer(op: Op, x: tuple[int, ...], w: tuple[int, ...], storage: Storage, target: str) -> Layer:
+    integers: Array = storage.expanded().reshape(w)
+    width = 8 if np.abs(integers).max() <= 127 else 16
+    grid = Quant((_WEIGHTS,) * w[0], (0,) * w[0], 0, width)
+    biases = Quant((_WEIGHTS * _X.scale,) * w[0], (0,) * w[0], 0, 32)
+    operands = (
+        Tensor("x", x, _X),
+        Tensor("w", w, grid, integers.astype(f"int{width}"), storage),
+        Tensor("b", (w[0],), biases, np.zeros(w[0], np.int32)),
+    )
+    shape = op.infer((x, w, (w[0],)))
+    node = Node(op, ("x", "w", "b"), "y", ("layer",))
+    return Layer(node, operands, Tensor("y", shape, _Y), targets.load(target).core)
+
+
+def _serving(layer: Layer) -> list[Kernel]:
+    return [kernel for kernel in KERNELS[layer.node.op.kind] if kernel.serves(layer)]
+
+
+def show(found: dict[str, Any]) -> None:
+    """The table for people."""
+    from thumbnet.show import out
+
+    table = Table("scheme", "weights", box=None, pad_edge=False)
+    for operator in found["schemes"][0]["kernels"]:
+        table.add_column(operator)
+    table.add_column("what it is")
+    for row in found["schemes"]:
+        cells = []
+        for cores in row["kernels"].values():
+            tuned = [core for core, kind in cores.items() if kind == "tuned"]
+            cells.append(f"tuned on {', '.join(tuned)}" if tuned else "portable")
+        trained = " (for models trained so)" if row["needs_training"] else ""
+        table.add_row(row["scheme"], row["weights"], *cells, row["summary"] + trained)
+    out.print(table)
+    out.print("Every scheme runs on every core; where no tuned kernel serves, portable C does.")
