@@ -119,7 +119,7 @@ def _other_kernels(plan: Plan, peak: Step) -> Iterator[Advice]:
 
 def _less_input(plan: Plan, peak: Step) -> Iterator[Advice]:
     """What remains where the inputs that live at the peak do not exist: the most that less of them saves."""
-    ports = {plan.slots[port.tensor] for port in plan.graph.inputs}
+    ports = {plan.slots[p.tensor] for p in plan.graph.inputs if p.tensor in plan.slots}
     at_peak = [slot for slot in live(plan, peak) if slot in ports]
     if not at_peak or peak.output in ports:
         return

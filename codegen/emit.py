@@ -22,7 +22,7 @@ NUMBERS_PER_ROW = 16
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """How the C code names a model."""
+    """How the C code names a model, and the bytes of a row where its input is pushed row by row, else 0."""
 
     name: str
     macro: str
@@ -30,6 +30,7 @@ class Model:
     core: str
     sources: tuple[str, ...]
     host_sources: tuple[str, ...]
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         core=plan.core.name,
         sources=(f"{name}.c", "kernels.c", *([assembly] if tuned else [])),
         host_sources=(f"{name}.c", "kernels.c", *(["kernels_host.c"] if tuned else [])),
+        row=0 if plan.source is None else plan.source.row_bytes,
     )
     steps = [_step(plan, step) for step in plan.steps]
     drivers = "".join(str(step["driver"]) for step in steps if step["driver"] is not None)
@@ -101,6 +103,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "slots": [_slot_row(slot) for slot in _unique_slots(plan)],
         "steps": steps,
         "consumed": _consumed(plan),
+        "stream": _stream(plan),
     }
     board = {"model": model, "target": target}
     files = {
@@ -185,9 +188,17 @@ def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> d
         "size": tensor.size,
         "scale": f"{tensor.quant.scale:.9e}",
         "zero_point": tensor.quant.zero_point,
-        "offset": plan.slots[port.tensor].offset,
+        "offset": plan.slots[port.tensor].offset if port.tensor in plan.slots else None,
         "note": f"\n * Channels last; [{shape}] in the ONNX model." if moved else "",
     }
+
+
+def _stream(plan: Plan) -> dict[str, object] | None:
+    """The rows that are pushed into step 0; None where inputs lie in the arena."""
+    source = plan.source
+    if source is None:
+        return None
+    return {"function": "step0", "rows": source.rows, "row": source.row_bytes}
 
 
 def _consumed(plan: Plan) -> str:
@@ -228,7 +239,9 @@ def _step(plan: Plan, step: Step) -> dict[str, object]:
     if step.scratch is not None:
         arguments.append(f"arena + {step.scratch.offset}")
     arguments.append(f"arena + {step.output.offset}")
-    shapes = " + ".join("x".join(map(str, t.shape[1:])) for t in step.layer.activations)
+    source = plan.source if step.index == 0 else None
+    rows = [] if source is None else [f"{source.rows}x{source.columns}x{source.depth} in rows"]
+    shapes = " + ".join([*rows, *("x".join(map(str, t.shape[1:])) for t in step.layer.activations)])
     result = "x".join(map(str, step.layer.output.shape[1:]))
     return {
         "index": step.index,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from codegen import arrange, fused, tight
 from codegen.arrange import Network, Slot
+from codegen.chain import Source
 from codegen.code_size import CALL, CALLS
 from codegen.functions import Function, Functions
 from codegen.fused import Chain
@@ -94,6 +95,7 @@ class Plan:
         bound: bytes that no placement of the tensors can go below.
         size_bound: bytes that no placement of tensors and scratch can go below.
         candidates: of each step, the variants that could run it.
+        objective: what it was asked to save.
     """
 
     graph: Graph
@@ -106,6 +108,13 @@ class Plan:
     bound: int
     size_bound: int
     candidates: tuple[tuple[Candidate, ...], ...]
+    objective: Objective = "balanced"
+
+    @property
+    def source(self) -> Source | None:
+        """The input that is pushed row by row into the first step; None where inputs lie in the arena."""
+        chain = self.steps[0].chain if self.steps else None
+        return None if chain is None else chain.source
 
     @property
     def predicted_cycles(self) -> float:
@@ -125,7 +134,9 @@ class Plan:
         return self.size - self.arena
 
     def input_is_consumed(self, tensor: str) -> bool:
-        """Whether inference overwrites a network input."""
+        """Whether inference overwrites a network input; a streamed one lies nowhere."""
+        if tensor not in self.slots:
+            return False
         mine = self.slots[tensor]
         others = (s for s in self.slots.values() if s.name != mine.name)
         return any(s.offset < mine.end and mine.offset < s.end for s in others)
@@ -139,6 +150,7 @@ def make(
     chains: Sequence[Sequence[str]] | None = None,
     budget: Budget | None = None,
     flash: FlashTiming | None = None,
+    stream: bool = False,
 ) -> Plan:
     """The plan of a quantized graph for a core, in another order of operators if that needs less SRAM.
 
@@ -150,13 +162,15 @@ def make(
         chains: names of the layers of every chain, from a recipe; None = the objective decides.
         budget: limits that the plan must keep.
         flash: of the board, for waits; None where there are none, or none are known.
+        stream: whether the input arrives row by row and never exists whole.
 
     Raises:
-        UsageError: a recipe names a layer or a kernel that does not exist or serve.
+        UsageError: a recipe names a layer or a kernel that does not exist or serve; the input cannot
+            be streamed.
         UnsupportedModel: no kernel serves a layer.
         DoesNotFit: no choice of kernels keeps the budget.
     """
-    wishes = Wishes(objective, overrides or {}, chains, budget or Budget(), flash)
+    wishes = Wishes(objective, overrides or {}, chains, budget or Budget(), flash, stream)
     given = _make(graph, core, wishes)
     other = reordered(graph)
     if other is graph or chains is not None:
@@ -174,6 +188,7 @@ class Wishes:
     chains: Sequence[Sequence[str]] | None = None
     budget: Budget = field(default_factory=Budget)
     flash: FlashTiming | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,6 +220,7 @@ def _make(graph: Graph, core: Core, wishes: Wishes) -> Plan:
         bound=space.bound,
         size_bound=space.size_bound,
         candidates=tuple(tuple(row) for row in chosen.table),
+        objective=wishes.objective,
     )
 
 
@@ -212,7 +228,12 @@ def _chosen(network: Network, wishes: Wishes) -> Selection:
     """Chains and kernels: the recipe's chains, else some where SRAM is the objective or nothing else fits."""
     wanted = _checked_overrides(network.names, wishes.overrides)
     whole = tight.Network(
-        network.graph, tuple(network.layers), tuple(network.names), network.roots, wanted
+        network.graph,
+        tuple(network.layers),
+        tuple(network.names),
+        network.roots,
+        wanted,
+        _streamed(network) if wishes.stream else None,
     )
 
     def overlapping(layer: Layer, name: str | None) -> Kernel:
@@ -226,12 +247,26 @@ def _chosen(network: Network, wishes: Wishes) -> Selection:
         if _keeps(smallest, wishes.budget):
             return smallest
     try:
+        if wishes.stream:
+            shortest = tight.with_groups(whole, tight.streaming(whole), overlapping)
+            return _selected(_fused(network, shortest), wishes)
         return _selected(network, wishes)
     except DoesNotFit:
         smallest = _pinned(network, tight.smallest(whole, overlapping), wishes)
         if _keeps(smallest, wishes.budget):
             return smallest
         raise
+
+
+def _streamed(network: Network) -> str:
+    """The network's input, if there is one that can arrive row by row."""
+    ports = network.graph.inputs
+    if len(ports) != 1:
+        raise UsageError(
+            f"--stream-input: the model has {len(ports)} inputs",
+            hint="rows of one input can be pushed; leave the option out",
+        )
+    return network.roots[ports[0].tensor]
 
 
 def _fused(network: Network, choice: tight.Choice) -> Network:

@@ -15,6 +15,7 @@ class ModelImage:
     inputs: tuple[int, ...]  # bytes of each
     outputs: tuple[int, ...]
     arena_size: int
+    row: int = 0  # bytes of a row, where the input is pushed row by row
 
 
 @dataclass(frozen=True, slots=True)

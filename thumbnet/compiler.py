@@ -212,9 +212,17 @@ def _planned(
             choices.chains,
             budget,
             target.flash_timing,
+            options.stream_input,
         )
     except DoesNotFit as error:
-        smallest = plan.make(graph, target.core, "sram", choices.kernels, choices.chains)
+        smallest = plan.make(
+            graph,
+            target.core,
+            "sram",
+            choices.kernels,
+            choices.chains,
+            stream=options.stream_input,
+        )
         limit, peak = budget.sram, advice.peak(smallest)
         if peak is None or limit is None or smallest.size <= limit:
             raise
@@ -270,7 +278,7 @@ def describe(
         "sram": {
             "arena": planned.arena,
             "arena_bound": planned.bound,
-            "input_counted": True,
+            "input_counted": planned.source is None,
             "input": inputs,
             "scratch": planned.scratch,
             "total_static": figures["arena"],
@@ -283,6 +291,7 @@ def describe(
             "code": None,
             "predicted": planned.predicted_flash,
         },
+        "stream_input": _rows(planned),
         "predicted_cycles": round(planned.predicted_cycles),
         "inputs": [_port(planned, port) for port in planned.graph.inputs],
         "outputs": [_port(planned, port) for port in planned.graph.outputs],
@@ -290,6 +299,19 @@ def describe(
         "memory_map": memory_map.entries(planned),
         "files": digests,
         "build_id": build_id,
+    }
+
+
+def _rows(planned: plan.Plan) -> dict[str, int] | None:
+    """How the input is pushed; None where it lies in the arena."""
+    source = planned.source
+    if source is None:
+        return None
+    return {
+        "rows": source.rows,
+        "row_bytes": source.row_bytes,
+        "ring_rows": source.ring // source.columns,
+        "ring_bytes": source.ring * source.depth,
     }
 
 

@@ -24,6 +24,7 @@ class CompileOptions:
         method: how calibration turns values into ranges.
         shapes: shapes of inputs with dynamic dimensions.
         explain: the layer whose candidates are wanted, or "all".
+        stream_input: whether the input arrives row by row and never exists whole.
     """
 
     target: str = "generic-m4"
@@ -41,6 +42,7 @@ class CompileOptions:
     budget: Budget = field(default_factory=Budget)
     dump: Path | None = None
     explain: str | None = None
+    stream_input: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,4 +88,5 @@ def image(manifest: Mapping[str, Any]) -> ModelImage:
         inputs=tuple(port["size"] for port in manifest["inputs"]),
         outputs=tuple(port["size"] for port in manifest["outputs"]),
         arena_size=manifest["arena_size"],
+        row=(manifest.get("stream_input") or {"row_bytes": 0})["row_bytes"],
     )

@@ -27,6 +27,7 @@ class Fields:
     macro: str = "KWS"
     sources: tuple[str, ...] = ("kws.c", "probes.c")
     host_sources: tuple[str, ...] = ("kws.c", "probes.c")
+    row: int = 0
 
 
 def render(target: str, folder: Path) -> Path:
