@@ -7,7 +7,7 @@ candidates of each step, the choice among them (codegen.select), placement, step
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from codegen import arrange, fused, tight
@@ -227,46 +227,39 @@ def _make(graph: Graph, core: Core, wishes: Wishes) -> Plan:
 def _chosen(network: Network, wishes: Wishes) -> Selection:
     """Chains and kernels: the recipe's chains, else some where SRAM is the objective or nothing else fits."""
     wanted = _checked_overrides(network.names, wishes.overrides)
-    whole = tight.Network(
-        network.graph,
-        tuple(network.layers),
-        tuple(network.names),
-        network.roots,
-        wanted,
-        _streamed(network) if wishes.stream else None,
-    )
-
-    def overlapping(layer: Layer, name: str | None) -> Kernel:
-        return tight.overlapping(serving(layer, name), layer)
-
+    whole = _whole(network, wanted, wishes.stream)
     if wishes.chains is not None:
         groups = tight.named_groups(whole, wishes.chains)
-        return _selected(_fused(network, tight.with_groups(whole, groups, overlapping)), wishes)
+        return _selected(_fused(network, tight.with_groups(whole, groups, _overlapping)), wishes)
     if wishes.objective == "sram":
-        smallest = _pinned(network, tight.smallest(whole, overlapping), wishes)
+        smallest = _pinned(network, tight.smallest(whole, _overlapping), wishes)
         if _keeps(smallest, wishes.budget):
             return smallest
     try:
         if wishes.stream:
-            shortest = tight.with_groups(whole, tight.streaming(whole), overlapping)
+            shortest = tight.with_groups(whole, tight.streaming(whole), _overlapping)
             return _selected(_fused(network, shortest), wishes)
         return _selected(network, wishes)
     except DoesNotFit:
-        smallest = _pinned(network, tight.smallest(whole, overlapping), wishes)
+        smallest = _pinned(network, tight.smallest(whole, _overlapping), wishes)
         if _keeps(smallest, wishes.budget):
             return smallest
         raise
 
 
-def _streamed(network: Network) -> str:
-    """The network's input, if there is one that can arrive row by row."""
-    ports = network.graph.inputs
-    if len(ports) != 1:
-        raise UsageError(
-            f"--stream-input: the model has {len(ports)} inputs",
-            hint="rows of one input can be pushed; leave the option out",
-        )
-    return network.roots[ports[0].tensor]
+def _whole(network: Network, wanted: Mapping[str, str], stream: bool = False) -> tight.Network:
+    streamed = tight.streamed(network) if stream else None
+    layers, names = tuple(network.layers), tuple(network.names)
+    return tight.Network(network.graph, layers, names, network.roots, wanted, streamed)
+
+
+def _overlapping(layer: Layer, name: str | None) -> Kernel:
+    return tight.overlapping(serving(layer, name), layer)
+
+
+def partitions(graph: Graph, core: Core) -> Iterator[tuple[tuple[str, ...], ...]]:
+    """Runs of layers that save SRAM as chains, by name: one partition per length, the shortest first."""
+    return tight.partitions(_whole(arrange.network(graph, core), {}), _overlapping)
 
 
 def _fused(network: Network, choice: tight.Choice) -> Network:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -88,6 +88,21 @@ def _label(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]}"
 
 
+def streamed(network: arrange.Network) -> str:
+    """The network's input, if there is one that can arrive row by row.
+
+    Raises:
+        UsageError: there are several.
+    """
+    ports = network.graph.inputs
+    if len(ports) != 1:
+        raise UsageError(
+            f"--stream-input: the model has {len(ports)} inputs",
+            hint="rows of one input can be pushed; leave the option out",
+        )
+    return network.roots[ports[0].tensor]
+
+
 def streaming(network: Network) -> groups.Groups:
     """The shortest run that streams the input.
 
@@ -150,9 +165,8 @@ def overlapping(serving: Sequence[Kernel], layer: Layer) -> Kernel:
 
 def smallest(network: Network, choose: Chooser) -> Choice:
     """The steps that need the least SRAM, from kernels that overlap well."""
-    plain = with_groups(network, (), choose)
     best: tuple[Choice, Space] | None = None
-    for chosen in groups.offered(_analysed(network, _alone(network, plain.kernels))):
+    for chosen in _offered(network, choose):
         tried = with_groups(network, chosen, choose)
         placed = _layout(network, tried)
         if best is None or (placed.size, placed.arena) < (best[1].size, best[1].arena):
@@ -161,6 +175,18 @@ def smallest(network: Network, choose: Chooser) -> Choice:
         raise cannot_stream(network)
     found = _in_pairs(network, *best)
     return _faster(network, found, _layout(network, found))
+
+
+def _offered(network: Network, choose: Chooser) -> Iterator[groups.Groups]:
+    plain = with_groups(network, (), choose)
+    return groups.offered(_analysed(network, _alone(network, plain.kernels)))
+
+
+def partitions(network: Network, choose: Chooser) -> Iterator[tuple[tuple[str, ...], ...]]:
+    """The partitions into chains that are worth placing, as names of layers."""
+    for chosen in _offered(network, choose):
+        if chosen:
+            yield tuple(network.names[first:end] for first, end in chosen)
 
 
 def _most(found: Space) -> int:
