@@ -127,7 +127,8 @@ def _fused(plan: Plan) -> Iterator[Advice]:
     for chains in islice(partitions(plan.graph, plan.core), PARTITIONS):
         fused = make(plan.graph, plan.core, plan.objective, chains=chains)
         first = chains[0]
-        more = f" and {len(chains) - 1} more runs" if len(chains) > 1 else ""
+        others = len(chains) - 1
+        more = f" and {others} other run{'s' if others > 1 else ''}" if others else ""
         text = f"fuse layers {first[0]} .. {first[-1]}{more} (chains in recipe.toml)"
         yield replace(_planned(plan, "chains", text, fused), chains=chains)
 
