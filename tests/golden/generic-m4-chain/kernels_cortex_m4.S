@@ -265,8 +265,9 @@ str     r5, [sp, #52]
 .Lgolden_conv2d_depthwise_3x3x4_4_k3x3_pixel:
     ldr     r0, [sp, #48]
     ldr     r1, [sp, #44]
+    .balign 4
 .Lgolden_conv2d_depthwise_3x3x4_4_k3x3_inside:
-    ldm     r1!, {r4-r7}
+    ldm.w   r1!, {r4-r7}
     ldr     r8, [r0, #0]
     ldr     r9, [r0, #4]
     ldr     r10, [r1], #4
@@ -353,7 +354,7 @@ str     r5, [sp, #52]
     ldr     r10, [r1], #4
     ldr     r11, [r1], #4
     ldr     lr, [sp, #40]
-    ldr     r3, [sp, #36]
+    ldr.w   r3, [sp, #36]
     smmla   r4, r4, r8, lr
     ssat    r4, #8, r4, asr #5
     cmp     r4, #-8
