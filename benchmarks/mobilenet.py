@@ -103,22 +103,25 @@ def model() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
-def planned(folder: Path, optimize: Objective = "sram") -> plan.Plan:
+def planned(folder: Path, optimize: Objective = "sram", stream: bool = False) -> plan.Plan:
     """The network's checked plan for a Cortex-M4. No generic target has the flash for its weights."""
     path = folder / "mobilenet.onnx"
     onnx.save(model(), path)
     prepared = compiler.prepare(path, CompileOptions(target="generic-m4", calib="random"))
     core = load("generic-m4").core
-    return check_plan.check(plan.make(prepared.quantized, core, optimize))
+    return check_plan.check(plan.make(prepared.quantized, core, optimize, stream=stream))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--optimize", default="sram", choices=get_args(Objective))
+    parser.add_argument("--stream-input", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        made = planned(Path(folder), chosen.optimize)
+        made = planned(Path(folder), chosen.optimize, chosen.stream_input)
     print(f"arena {made.arena:,} B (bound {made.bound:,}), scratch {made.scratch:,} B")
+    if made.source is not None:
+        print(f"input: {made.source.rows} rows, {made.source.ring // made.source.columns} are kept")
     for step in made.steps:
         if step.chain is not None:
             rings = ", ".join(str(stage.ring) for stage in step.chain.stages[:-1])

@@ -1,8 +1,8 @@
 """Cycles against SRAM, per model: `python -m benchmarks.pareto [--target NAME]`.
 
-Plans every reference model for every objective and for SRAM budgets in steps: under a budget, the advice
-of the plan's peak is followed, the cheapest that reaches it, until the arena fits. Cycles are the planner's
-prediction. Writes benchmarks/results/pareto-TARGET.md.
+Plans every reference model for every objective, with and without --stream-input, and for SRAM budgets in
+steps: under a budget, the advice of the plan's peak (kernels, chains) is followed, the cheapest that reaches
+it, until the arena fits. Cycles are the planner's prediction. Writes benchmarks/results/pareto-TARGET.md.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from benchmarks.planning import quantized
 from codegen import advice, check_plan, plan
 from codegen.ir import Graph
 from codegen.select import Objective
+from targets.errors import UsageError
 from targets.target import Core, load
 
 OBJECTIVES: tuple[Objective, ...] = ("speed", "balanced", "flash", "sram")
@@ -46,14 +47,18 @@ def point(choice: str, made: plan.Plan) -> Point:
 def within(graph: Graph, core: Core, budget: int) -> plan.Plan | None:
     """The fast plan with slower kernels at its peaks until it fits; None when that leads nowhere."""
     chosen: dict[str, str] = {}
+    chains: tuple[tuple[str, ...], ...] | None = None
     made = plan.make(graph, core, "speed")
     while made.size > budget:
         peak = advice.peak(made)
-        able = [a for a in (peak.advice if peak else ()) if a.kernels]
+        able = [a for a in (peak.advice if peak else ()) if a.kernels or a.chains]
         if not able:
             return None
-        chosen |= dict((advice.enough(able, budget) or able)[0].kernels)
-        next_made = plan.make(graph, core, "speed", chosen)
+        best = (advice.enough(able, budget) or able)[0]
+        if best.chains:
+            chosen, chains = {}, best.chains  # as it was planned
+        chosen |= dict(best.kernels)
+        next_made = plan.make(graph, core, "speed", chosen, chains)
         if next_made.size >= made.size:
             return None
         made = next_made
@@ -63,12 +68,24 @@ def within(graph: Graph, core: Core, budget: int) -> plan.Plan | None:
 def points(graph: Graph, core: Core) -> Iterator[Point]:
     found = [point(f"--optimize {o}", plan.make(graph, core, o)) for o in OBJECTIVES]
     yield from found
+    yield from streamed(graph, core)
     most, least = max(p.sram for p in found), min(p.sram for p in found)
     for i in range(1, STEPS):
         budget = most - (most - least) * i // STEPS
         made = within(graph, core, budget)
         if made is not None:
             yield point(f"SRAM at most {budget:,}", made)
+
+
+def streamed(graph: Graph, core: Core) -> Iterator[Point]:
+    """Plans whose input arrives row by row; none where it cannot."""
+    objectives: tuple[Objective, ...] = ("speed", "sram")
+    for objective in objectives:
+        try:
+            made = check_plan.check(plan.make(graph, core, objective, stream=True))
+        except UsageError:
+            return
+        yield point(f"--optimize {objective} --stream-input", made)
 
 
 def rows(name: str, found: list[Point]) -> Iterator[str]:

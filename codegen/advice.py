@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 from codegen import arrange
@@ -12,10 +13,12 @@ from codegen.kernel import Kernel
 from codegen.memory import lay_out
 from codegen.occupancy import covered, live
 from codegen.ops import KERNELS
-from codegen.plan import Plan, Step, make
+from codegen.plan import Plan, Step, make, partitions
+from targets.errors import UsageError
 
-Kind = Literal["objective", "kernel", "input"]
+Kind = Literal["objective", "kernel", "input", "stream", "chains"]
 MOST = 4  # pieces of advice
+PARTITIONS = 3  # into chains that are planned: the ones with the shortest chains
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class Advice:
         saves: bytes less than now.
         cycles: predicted cycles more per inference; None where the network itself would change.
         kernels: (layer, kernel) for recipe.toml: what differs from the plan.
+        chains: layers of every chain, for recipe.toml.
     """
 
     kind: Kind
@@ -36,6 +40,7 @@ class Advice:
     saves: int
     cycles: int | None
     kernels: tuple[tuple[str, str], ...] = ()
+    chains: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,12 @@ def peak(plan: Plan) -> Peak | None:
         return None
     step = max(plan.steps, key=lambda s: (covered(live(plan, s)), -s.index))
     slots = sorted(live(plan, step), key=lambda s: (-s.size, s.name))
-    found = (*_other_objective(plan), *_other_kernels(plan, step), *_less_input(plan, step))
+    found = (
+        *_other_options(plan),
+        *_fused(plan),
+        *_other_kernels(plan, step),
+        *_less_input(plan, step),
+    )
     names = tuple(slot.name for slot in slots)
     return Peak(step.index, step.name, covered(slots), names, tuple(_useful(found))[:MOST])
 
@@ -91,11 +101,42 @@ def _useful(found: Iterable[Advice]) -> list[Advice]:
     return sorted(best, key=lambda a: (a.cycles is None, (a.cycles or 0) / a.saves))
 
 
-def _other_objective(plan: Plan) -> Iterator[Advice]:
-    smallest = make(plan.graph, plan.core, "sram")
-    cycles = smallest.predicted_cycles - plan.predicted_cycles
-    saves = plan.size - smallest.size
-    yield Advice("objective", "--optimize sram", smallest.size, saves, round(cycles))
+def _other_options(plan: Plan) -> Iterator[Advice]:
+    """Other options of the command line: least SRAM, the input in rows, both."""
+    streams = plan.source is not None
+    smallest = make(plan.graph, plan.core, "sram", stream=streams)
+    yield _planned(plan, "objective", "--optimize sram", smallest)
+    if streams:
+        return
+    try:
+        both = make(plan.graph, plan.core, "sram", stream=True)
+    except UsageError:  # several inputs, or none that a chain can start at
+        return
+    if plan.objective == "sram":
+        yield _planned(plan, "stream", "--stream-input", both)
+        return
+    rows = make(plan.graph, plan.core, plan.objective, stream=True)
+    yield _planned(plan, "stream", "--stream-input", rows)
+    yield _planned(plan, "stream", "--optimize sram --stream-input", both)
+
+
+def _fused(plan: Plan) -> Iterator[Advice]:
+    """Runs of layers as chains, where the plan has none; other kernels stay a matter of the objective."""
+    if any(step.chain is not None for step in plan.steps):
+        return
+    for chains in islice(partitions(plan.graph, plan.core), PARTITIONS):
+        fused = make(plan.graph, plan.core, plan.objective, chains=chains)
+        first = chains[0]
+        others = len(chains) - 1
+        more = f" and {others} other run{'s' if others > 1 else ''}" if others else ""
+        text = f"fuse layers {first[0]} .. {first[-1]}{more} (chains in recipe.toml)"
+        yield replace(_planned(plan, "chains", text, fused), chains=chains)
+
+
+def _planned(plan: Plan, kind: Kind, text: str, other: Plan) -> Advice:
+    """Another plan as advice."""
+    cycles = other.predicted_cycles - plan.predicted_cycles
+    return Advice(kind, text, other.size, plan.size - other.size, round(cycles))
 
 
 def _other_kernels(plan: Plan, peak: Step) -> Iterator[Advice]:
@@ -119,7 +160,7 @@ def _other_kernels(plan: Plan, peak: Step) -> Iterator[Advice]:
 
 def _less_input(plan: Plan, peak: Step) -> Iterator[Advice]:
     """What remains where the inputs that live at the peak do not exist: the most that less of them saves."""
-    ports = {plan.slots[port.tensor] for port in plan.graph.inputs}
+    ports = {plan.slots[p.tensor] for p in plan.graph.inputs if p.tensor in plan.slots}
     at_peak = [slot for slot in live(plan, peak) if slot in ports]
     if not at_peak or peak.output in ports:
         return
@@ -127,9 +168,7 @@ def _less_input(plan: Plan, peak: Step) -> Iterator[Advice]:
     problem = _without(arrange.problem(network, kernels), {slot.name for slot in at_peak})
     size = lay_out(problem, arrange.scratch_sizes(network, kernels)).size
     taken = sum(slot.size for slot in at_peak)
-    text = (
-        f"a smaller input, or one that arrives in parts: it takes {taken:,} B of the peak; at best"
-    )
+    text = f"a smaller input: it takes {taken:,} B of the peak; at best"
     yield Advice("input", text, size, plan.size - size, None)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.arena import Buffer, Overlap, Problem
+from codegen.fused import Chain
 from codegen.ir import Graph, layer_names
 from codegen.kernel import Footprint, Kernel, Layer, Order
 from codegen.memory import lay_out
@@ -177,7 +178,16 @@ def _lifetimes(
             last[roots[tensor.name]] = index
         first[layer.output.name] = last[layer.output.name] = index
     last |= {roots[port.tensor]: last_step for port in graph.outputs}
-    return tuple(Buffer(name, graph.tensors[name].size, first[name], last[name]) for name in first)
+    streamed = {
+        layer.node.op.source.tensor
+        for layer in layers
+        if isinstance(layer.node.op, Chain) and layer.node.op.source is not None
+    }
+    return tuple(
+        Buffer(name, graph.tensors[name].size, first[name], last[name])
+        for name in first
+        if name not in streamed
+    )
 
 
 def overlaps(network: Network, index: int, kernel: Kernel) -> Iterator[Overlap]:

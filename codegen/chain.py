@@ -3,6 +3,8 @@
 The order is demand-driven: to make its next pixel, a member first asks the producers of its inputs for
 every pixel that its window sees. No pixel is computed twice. A tensor between members exists only as a
 ring of its newest pixels; the slowest reader sets the ring's size (docs/memory.md).
+
+A streamed input is the output of a member without operands, whose every firing makes one row.
 """
 
 from __future__ import annotations
@@ -52,6 +54,33 @@ class Member:
     step: int = 1
     collects: bool = False
     asks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A network input that arrives row by row and exists only as a ring of rows.
+
+    Attributes:
+        tensor: its name.
+        rows, columns, depth: of the whole image; depth in bytes.
+        ring: pixels that exist at a time, whole rows; 0 before the chain was simulated.
+    """
+
+    tensor: str
+    rows: int
+    columns: int
+    depth: int
+    ring: int = 0
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, as they are pushed."""
+        return self.columns * self.depth
+
+    @property
+    def member(self) -> Member:
+        """What makes the rows, as the simulation sees it."""
+        return Member(self.tensor, (), self.rows, self.columns)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +164,7 @@ def simulate(members: tuple[Member, ...]) -> Simulation:
 
     Args:
         members: every output but the last is read by later members, and by nobody else. The last one's
-            step is 1.
+            step is 1. A streamed input's stands first.
     """
     run = _Run(members)
     last = len(members) - 1

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codegen.chain import Source
 from codegen.fused import Chain, Stage
 from codegen.ir import IntArray
 from codegen.kernel import Layer
@@ -88,6 +89,10 @@ class _Replay:
                 if name in inputs:
                     self.places[name] = _Place(*inputs[name], 0, tensor.shape[-1])
         taken = max([output.tag, *(one.tag for one in inputs.values())]) + 1
+        self.source, self.pushed = chain.source, 0
+        if chain.source is not None:
+            self.places[chain.source.tensor] = _pushed(chain.source, rings, taken)
+            taken += 1
         for number, stage in enumerate(chain.stages[:-1]):
             depth = stage.link.pixel.layer.output.shape[-1]
             if stage.ring < 1 or stage.ring % stage.link.pixel.step:
@@ -100,40 +105,68 @@ class _Replay:
         self.sums = _Place(taken + len(chain.stages), rings + last.offset, 0, 4 * depth)
 
     def run(self) -> None:
+        """The whole chain; where rows are pushed, one after the other, as far as each one carries."""
+        if self.stages[-1].link.pixel.collects:
+            self.paint(self.sums, np.zeros(1, np.int64))
+        complete = False
+        if self.source is None:
+            complete = self.go_on()
+        for row in range(self.source.rows if self.source else 0):
+            if complete:
+                break  # rows below the last window are not stored
+            assert self.source is not None
+            pixels = row * self.source.columns + np.arange(self.source.columns)
+            self.paint(self.places[self.source.tensor], pixels)
+            self.pushed = int(pixels[-1]) + 1
+            complete = self.go_on()
+        if not complete:
+            raise ChainError("rows: the chain waits for more than there are")
+
+    def go_on(self) -> bool:
+        """Makes pixels until the chain is complete, or waits for a row; whether it is complete."""
         last = len(self.stages) - 1
         layer = self.stages[last].link.pixel.layer
         if not self.stages[last].link.pixel.collects:
-            self.until(last, layer.output.size // layer.output.shape[-1])
-            return
-        everything = np.arange(layer.inputs[0].size // layer.inputs[0].shape[-1])
-        self.paint(self.sums, np.zeros(1, np.int64))
-        for pixel in everything:
-            self.ask(self.stages[last], int(pixel) + 1)
+            return self.until(last, layer.output.size // layer.output.shape[-1])
+        everything = layer.inputs[0].size // layer.inputs[0].shape[-1]
+        while self.made[last] < everything:
+            pixel = self.made[last]
+            if not self.ask(self.stages[last], pixel + 1):
+                return False
             self.read(self.stages[last], pixel + np.zeros(1, np.int64))
             self.expect(self.sums, np.zeros(1, np.int64), self.stages[last])
+            self.made[last] = pixel + 1
         self.paint(self.places[layer.output.name], np.zeros(1, np.int64))
+        return True
 
-    def until(self, index: int, count: int) -> None:
+    def until(self, index: int, count: int) -> bool:
+        """Makes pixels of a member until so many exist; False where a row is missing."""
         stage = self.stages[index]
         out = self.places[stage.link.output]
         while self.made[index] < count:
             written = self.made[index] + np.arange(stage.link.pixel.step)
             views = [_sees(stage.link.pixel.layer, int(pixel)) for pixel in written]
             seen = np.concatenate([pixels for pixels, _ in views])
-            self.ask(stage, max(needed for _, needed in views))
-            for name in stage.asks:
-                self.until(self.maker[name], int(written[-1]) + 1)
+            ready = self.ask(stage, max(needed for _, needed in views)) and all(
+                self.until(self.maker[name], int(written[-1]) + 1) for name in stage.asks
+            )
+            if not ready:
+                return False
             self.read(stage, seen)
             if not stage.gathers:
                 self.in_place(stage, seen, out, written)
             self.paint(out, written)
             self.made[index] = int(written[-1]) + 1
+        return True
 
-    def ask(self, stage: Stage, count: int) -> None:
-        """Has so many pixels made of every operand that is a member's output."""
+    def ask(self, stage: Stage, count: int) -> bool:
+        """Has so many pixels made of every operand; False where a row is missing."""
         for name in stage.link.operands:
-            if name in self.maker:
-                self.until(self.maker[name], count)
+            if name in self.maker and not self.until(self.maker[name], count):
+                return False
+            if self.source is not None and name == self.source.tensor and self.pushed < count:
+                return False
+        return True
 
     def read(self, stage: Stage, pixels: IntArray) -> None:
         """Pixels of all operands."""
@@ -158,6 +191,13 @@ class _Replay:
                 stage.link.pixel.window is not None or source[0] < target[0]
             ):
                 raise ChainError(f"overlap: {stage.link.name} writes over what it reads")
+
+
+def _pushed(source: Source, rings: int, tag: int) -> _Place:
+    """The ring of rows, which lies before all others."""
+    if source.ring < source.columns or source.ring % source.columns:
+        raise ChainError(f"ring: {source.tensor} has none of whole rows")
+    return _Place(tag, rings, source.ring, source.depth)
 
 
 def _sees(layer: Layer, pixel: int) -> tuple[IntArray, int]:

@@ -37,7 +37,7 @@ def check(plan: Plan) -> Plan:
             raise PlanError(f"range: {slot.name} at {slot.offset}, arena of {plan.size}")
     tags = np.full(plan.size, -1, np.int64)
     identity = {slot.name: number for number, slot in enumerate(plan.slots.values())}
-    for port in plan.graph.inputs:
+    for port in plan.graph.inputs if plan.source is None else ():
         _paint(tags, plan.slots[port.tensor], identity, 0, plan.slots[port.tensor].size)
     for step in plan.steps:
         _check_scratch(step, tags, identity, plan)

@@ -27,7 +27,7 @@ NUMBERS_PER_ROW = 16
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """How the C code names a model."""
+    """How the C code names a model, and the bytes of a row where its input is pushed row by row, else 0."""
 
     name: str
     macro: str
@@ -36,6 +36,7 @@ class Model:
     sources: tuple[str, ...]
     host_sources: tuple[str, ...]
     firmware: tuple[str, ...]
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,8 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
     in_c = [f for f in plan.functions if f.kernel.assembly is None]
     tuned = [f for f in plan.functions if f.kernel.assembly is not None]
     assembly = f"kernels_{identifier(plan.core.name)}.S"
-    console = consoles.of(target)
+    # The console's commands fill inputs that lie in the arena whole.
+    console = consoles.of(target) if plan.source is None else None
     model = Model(
         name=name,
         macro=name.upper(),
@@ -102,6 +104,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         sources=(f"{name}.c", "kernels.c", *([assembly] if tuned else [])),
         host_sources=(f"{name}.c", "kernels.c", *(["kernels_host.c"] if tuned else [])),
         firmware=firmware.CONSOLE_SOURCES if console else firmware.PLAIN_SOURCES,
+        row=0 if plan.source is None else plan.source.row_bytes,
     )
     steps = [_step(plan, step) for step in plan.steps]
     drivers = "".join(str(step["driver"]) for step in steps if step["driver"] is not None)
@@ -116,6 +119,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "consumed": _consumed(plan),
         "weights_crc": _weights_crc(plan),
         "has_constants": any(step.instance.constants for step in plan.steps),
+        "stream": _stream(plan),
     }
     board = {"model": model, "target": target, "console": console}
     files = {
@@ -214,9 +218,17 @@ def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> d
         "size": tensor.size,
         "scale": f"{tensor.quant.scale:.9e}",
         "zero_point": tensor.quant.zero_point,
-        "offset": plan.slots[port.tensor].offset,
+        "offset": plan.slots[port.tensor].offset if port.tensor in plan.slots else None,
         "note": f"\n * Channels last; [{shape}] in the ONNX model." if moved else "",
     }
+
+
+def _stream(plan: Plan) -> dict[str, object] | None:
+    """The rows that are pushed into step 0; None where inputs lie in the arena."""
+    source = plan.source
+    if source is None:
+        return None
+    return {"function": "step0", "rows": source.rows, "row": source.row_bytes}
 
 
 def _consumed(plan: Plan) -> str:
@@ -257,7 +269,9 @@ def _step(plan: Plan, step: Step) -> dict[str, object]:
     if step.scratch is not None:
         arguments.append(f"arena + {step.scratch.offset}")
     arguments.append(f"arena + {step.output.offset}")
-    shapes = " + ".join("x".join(map(str, t.shape[1:])) for t in step.layer.activations)
+    source = plan.source if step.index == 0 else None
+    rows = [] if source is None else [f"{source.rows}x{source.columns}x{source.depth} in rows"]
+    shapes = " + ".join([*rows, *("x".join(map(str, t.shape[1:])) for t in step.layer.activations)])
     result = "x".join(map(str, step.layer.output.shape[1:]))
     return {
         "index": step.index,

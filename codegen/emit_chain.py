@@ -19,6 +19,23 @@ def params(plan: Plan, step: Step, chain: Chain) -> dict[str, object]:
         "summary": f"Step {step.index}: {len(stages)} layers pixel by pixel.",
         "stages": stages,
         "pixels": chain.stages[-1].link.pixel.firings,
+        "source": _source(step, chain),
+    }
+
+
+def _source(step: Step, chain: Chain) -> dict[str, object] | None:
+    """The rows that are pushed, and where the members' state is kept from push to push."""
+    source = chain.source
+    if source is None:
+        return None
+    assert step.rings is not None and step.scratch is not None
+    return {
+        "row": source.row_bytes,
+        "columns": source.columns,
+        "ring": source.ring * source.depth,
+        "base": step.rings.offset,
+        "stage": len(chain.stages),
+        "state": step.scratch.offset,
     }
 
 
@@ -37,7 +54,7 @@ def _stage(plan: Plan, step: Step, chain: Chain, index: int) -> dict[str, object
     form = stage.link.pixel
     assert step.rings is not None
     is_last = index == len(chain.stages) - 1
-    patch = -1 if step.scratch is None else step.scratch.offset
+    patch = -1 if step.scratch is None else step.scratch.offset + chain.state
     functions = [plan.functions[i].name for i in _functions(step, chain, index)]
     shapes = " + ".join("x".join(map(str, t.shape[1:])) for t in form.layer.activations)
     result = "x".join(map(str, form.layer.output.shape[1:]))
@@ -77,17 +94,23 @@ def _functions(step: Step, chain: Chain, index: int) -> tuple[int, ...]:
 def _operands(step: Step, chain: Chain, stage: Stage) -> list[dict[str, object]]:
     assert step.rings is not None
     places = {name: slot.offset for name, slot in zip(chain.outside, step.inputs, strict=True)}
-    makers = {one.link.output: (i, one) for i, one in zip(count(), chain.stages)}
+    makers = {
+        one.link.output: (i, step.rings.offset + one.offset, one.ring)
+        for i, one in zip(count(), chain.stages)
+    }
+    if chain.source is not None:
+        rows = (len(chain.stages), step.rings.offset, chain.source.ring)
+        makers[chain.source.tensor] = rows
     found: list[dict[str, object]] = []
     asked: set[str] = set()
     for name, tensor in zip(stage.link.operands, stage.link.pixel.layer.activations, strict=True):
-        maker, made = makers.get(name, (None, None))
+        maker, base, ring = makers[name] if name in makers else (None, places[name], 0)
         found.append(
             {
                 "stage": maker,
                 "asks": maker is not None and name not in asked,
-                "base": places[name] if made is None else step.rings.offset + made.offset,
-                "ring": 0 if made is None else made.ring,
+                "base": base,
+                "ring": ring,
                 "rows": tensor.shape[1],
                 "columns": tensor.shape[2],
                 "depth": tensor.shape[3],

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from codegen import pixel
-from codegen.chain import Member, Simulation, Traffic, simulate
+from codegen.chain import Member, Simulation, Source, Traffic, simulate
 from codegen.ir import Array, Node, Tensor
 from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops import KERNELS
@@ -20,6 +20,7 @@ from codegen.pixel import WORD, Pixel
 from targets.errors import UsageError
 
 SUM_BYTES = 4
+STATE_BYTES = 16  # struct pixel
 STAGE_CYCLES = 70  # of a driver, for every pixel: cursors, calls
 ROW_CYCLES = 35  # for every row of a window
 COPY_CYCLES = 1.1  # for every byte of a window
@@ -115,6 +116,7 @@ class Chain:
         rings: bytes of all rings and sums.
         outside: the tensors that it reads from outside, in the order of the layer's inputs.
         traffic: how it reads them.
+        source: the network input that is pushed row by row; its ring lies first. None where there is none.
     """
 
     kind: ClassVar[str] = "chain"
@@ -122,6 +124,21 @@ class Chain:
     rings: int
     outside: tuple[str, ...]
     traffic: Mapping[str, Traffic]
+    source: Source | None = None
+
+    @property
+    def state(self) -> int:
+        """Bytes that say where every member stands; kept from push to push where rows are pushed."""
+        return 0 if self.source is None else STATE_BYTES * (len(self.stages) + 1)
+
+    @property
+    def cycles(self) -> float:
+        """Predicted, of all members and of copying the rows that are pushed."""
+        found = sum(stage.cycles for stage in self.stages)
+        if self.source is None:
+            return found
+        calls = ROW_CYCLES + STAGE_CYCLES * len(self.stages)
+        return found + self.source.rows * (calls + COPY_CYCLES * self.source.row_bytes)
 
     def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
         """The shape of the last member's output."""
@@ -129,7 +146,8 @@ class Chain:
 
     def evaluate(self, inputs: tuple[Array, ...]) -> Array:
         """The members one after the other."""
-        values: dict[str, Array] = dict(zip(self.outside, inputs, strict=True))
+        names = self.outside if self.source is None else (self.source.tensor, *self.outside)
+        values: dict[str, Array] = dict(zip(names, inputs, strict=True))
         for stage in self.stages:
             layer, operands = stage.link.pixel.layer, iter(stage.link.operands)
             found = tuple(
@@ -148,34 +166,54 @@ def link(layer: Layer, name: str, roots: Mapping[str, str]) -> Link | None:
     return Link(name, form, tuple(roots[tensor.name] for tensor in layer.activations))
 
 
-def run(links: Sequence[Link]) -> Simulation:
-    """The simulated chain."""
-    return _arranged(links)[1]
+def run(links: Sequence[Link], source: Source | None = None) -> Simulation:
+    """The simulated chain; a streamed input is among its rings."""
+    return _arranged(links, source)[1]
 
 
-def _arranged(links: Sequence[Link]) -> tuple[tuple[Member, ...], Simulation]:
+def _arranged(
+    links: Sequence[Link], source: Source | None
+) -> tuple[tuple[Member, ...], Simulation]:
     """The members and their simulation, with early shortcuts where that makes the rings smaller."""
     plain = tuple(one.member for one in links)
-    found = plain, simulate(plain)
+    first = () if source is None else (source.member,)
+    found = plain, simulate((*first, *plain))
     early = tuple(
-        replace(member, asks=_shortcuts(one, links))
+        replace(member, asks=_shortcuts(one, links, source))
         for one, member in zip(links, plain, strict=True)
     )
     if any(member.asks for member in early):
-        other = early, simulate(early)
-        if _total(links, other[1]) < _total(links, found[1]):
+        other = early, simulate((*first, *early))
+        if rings_bytes(links, other[1], source) < rings_bytes(links, found[1], source):
             return other
     return found
 
 
-def _total(links: Sequence[Link], found: Simulation) -> int:
-    return sum(ring_bytes(one, found) for one in links)
+def rings_bytes(links: Sequence[Link], found: Simulation, source: Source | None) -> int:
+    """Bytes of all rings and sums, with the rows of a streamed input."""
+    return source_bytes(found, source) + sum(ring_bytes(one, found) for one in links)
 
 
-def _shortcuts(one: Link, links: Sequence[Link]) -> tuple[str, ...]:
+def source_bytes(found: Simulation, source: Source | None) -> int:
+    """Bytes of a streamed input's ring; 0 where there is none."""
+    return 0 if source is None else _words(found.rings[source.tensor] * source.depth)
+
+
+def source_of(links: Sequence[Link], tensor: str) -> Source | None:
+    """An input as rows for a chain, if its members read it and all see the same rows; else None."""
+    shapes = {
+        seen.shape[1:]
+        for one in links
+        for operand, seen in zip(one.operands, one.pixel.layer.activations, strict=True)
+        if operand == tensor
+    }
+    return Source(tensor, *shapes.pop()) if len(shapes) == 1 else None
+
+
+def _shortcuts(one: Link, links: Sequence[Link], source: Source | None) -> tuple[str, ...]:
     """Outputs of 1x1 convolutions beside a member: they read what it reads, at the same places."""
     window = one.pixel.window
-    inner = {other.output for other in links}
+    inner = {other.output for other in links} | ({source.tensor} if source else set())
     if window is None or window.kernel == (1, 1) or one.operands[0] not in inner:
         return ()
     return tuple(
@@ -208,20 +246,22 @@ def footprint(traffic: Traffic, pixel_bytes: int, out_bytes: int) -> Footprint:
     )
 
 
-def fuse(links: Sequence[Link], wanted: Mapping[str, str]) -> Layer:
+def fuse(links: Sequence[Link], wanted: Mapping[str, str], source: Source | None = None) -> Layer:
     """One layer that runs others pixel by pixel.
 
     Args:
         links: the members in execution order; outputs of all but the last are read by later ones only.
         wanted: kernel variants by layer name, from a recipe.
+        source: the network input that is pushed row by row.
 
     Raises:
         UsageError: a recipe asks for a kernel that makes neither single pixels nor pairs of them.
     """
     links = [*(_as_wanted(one, wanted.get(one.name)) for one in links[:-1]), links[-1]]
-    members, found = _arranged(links)
+    members, found = _arranged(links, source)
     outside = {name: _outside(links, name) for name in found.traffic}
-    stages, offset = [], 0
+    stages, offset = [], source_bytes(found, source)
+    source = source and replace(source, ring=found.rings[source.tensor])
     for one, member in zip(links, members, strict=True):
         place = found.rings.get(one.output, 0), offset
         overwrites = one is links[-1] and any(name in outside for name in one.operands)
@@ -229,7 +269,7 @@ def fuse(links: Sequence[Link], wanted: Mapping[str, str]) -> Layer:
         offset += ring_bytes(one, found)
     last = links[-1].pixel.layer
     sources = tuple(dict.fromkeys(s for one in links for s in one.pixel.layer.node.sources))
-    op = Chain(tuple(stages), offset, tuple(outside), found.traffic)
+    op = Chain(tuple(stages), offset, tuple(outside), found.traffic, source)
     node = Node(op, tuple(t.name for t in outside.values()), last.output.name, sources)
     return Layer(node, tuple(outside.values()), last.output, last.core)
 
@@ -334,7 +374,8 @@ def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
 
 
 def _scratch(layer: Layer) -> int:
-    return max(stage.patch + stage.scratch for stage in _chain(layer).stages)
+    chain = _chain(layer)
+    return chain.state + max(stage.patch + stage.scratch for stage in chain.stages)
 
 
 KERNEL = Kernel(
@@ -342,7 +383,7 @@ KERNEL = Kernel(
     template="chain.c.j2",
     serves=lambda layer: layer.node.op.kind == Chain.kind,
     instance=_instance,
-    cycles=lambda layer: sum(stage.cycles for stage in _chain(layer).stages),
+    cycles=lambda layer: _chain(layer).cycles,
     footprints=_footprints,
     scratch=_scratch,
     rings=lambda layer: _chain(layer).rings,

@@ -3,6 +3,8 @@
 The cost of a run is what lives during it: tensors that pass by, input and output with the best overlap,
 rings (docs/memory.md). A run's cost is exact, but placement may need more than the largest cost, so several
 partitions are offered: one per limit of the length.
+
+A streamed input never exists whole: the first run, of one layer or more, reads it from a ring of rows.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from codegen.arena import Buffer
-from codegen.fused import Link, footprint, ring_bytes, run
+from codegen.chain import Source
+from codegen.fused import Link, footprint, rings_bytes, run, source_of
 
 Groups = tuple[tuple[int, int], ...]
-"""Runs of layers: first, end (exclusive); in order, disjoint, at least two layers each."""
+"""Runs of layers: first, end (exclusive); in order, disjoint, at least two layers each; one if it streams."""
 
 LENGTHS = (2, 3, 4, 6, 1_000)
 NO_GROUPS: Groups = ()
+NEVER = 1 << 60  # bytes of what cannot be
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,12 +33,25 @@ class Network:
         buffers: the tensors' lifetimes, in steps of layers.
         outputs: roots of the network's outputs.
         alone: bytes that live while a layer runs by itself, with its best overlap.
+        streamed: root of the network input that arrives row by row; None where inputs are whole.
     """
 
     links: tuple[Link | None, ...]
     buffers: Mapping[str, Buffer]
     outputs: frozenset[str]
     alone: tuple[int, ...]
+    streamed: str | None = None
+
+    def source(self, first: int, end: int) -> Source | None:
+        """The input that a run streams; None where it streams none, or its members read other rows."""
+        links = [link for link in self.links[first:end] if link is not None]
+        if self.streamed is None or first > 0:
+            return None
+        return source_of(links, self.streamed)
+
+    def least_length(self, first: int) -> int:
+        """Layers that a chain from here on has at least."""
+        return 1 if self.streamed is not None and first == 0 else 2
 
 
 class Costs:
@@ -48,7 +65,7 @@ class Costs:
 
     def exact(self, first: int, end: int) -> int | None:
         """Bytes that live during a run; None where it is no chain."""
-        if end == first + 1:
+        if self.is_single(first, end):
             return self.network.alone[first]
         if (first, end) not in self._known:
             self._known[first, end] = self._chain(first, end)
@@ -56,7 +73,7 @@ class Costs:
 
     def least(self, first: int, end: int) -> int | None:
         """A bound below `exact` that needs no simulation; None where the run is no chain."""
-        if end == first + 1:
+        if self.is_single(first, end):
             return self.network.alone[first]
         if not is_chain(self.network, first, end):
             return None
@@ -70,9 +87,16 @@ class Costs:
                 spans[name] = max(spans.get(name, 0), size)
         return sum(passing.values()) + sum(spans.get(name, 0) for name in middle)
 
+    def is_single(self, first: int, end: int) -> bool:
+        """Whether a run is a layer by itself, and no chain."""
+        return end - first < self.network.least_length(first)
+
     def _middle(self, first: int, end: int) -> set[str]:
         members = self.network.links[first : end - 1]
-        return {link.output for link in members if link is not None}
+        found = {link.output for link in members if link is not None}
+        if self.network.streamed is not None and first == 0:
+            found.add(self.network.streamed)
+        return found
 
     def _passing(self, first: int, end: int, middle: set[str]) -> dict[str, int]:
         """Sizes of the tensors from outside that live during a run; not its output."""
@@ -89,7 +113,8 @@ class Costs:
         if not is_chain(self.network, first, end):
             return None
         links = [link for link in self.network.links[first:end] if link is not None]
-        found = run(links)
+        source = self.network.source(first, end)
+        found = run(links, source)
         passing = self._passing(first, end, self._middle(first, end))
         out = self.network.buffers[links[-1].output]
         saved = 0
@@ -99,9 +124,7 @@ class Costs:
                 channels = _channels(links, name)
                 events = footprint(traffic, channels, links[-1].pixel.layer.output.shape[-1])
                 saved = max(saved, _saved(buffer.size, out.size, events.ascending_distance()))
-        return (
-            sum(passing.values()) + out.size - saved + sum(ring_bytes(one, found) for one in links)
-        )
+        return sum(passing.values()) + out.size - saved + rings_bytes(links, found, source)
 
 
 def _output(network: Network, end: int) -> str:
@@ -136,9 +159,11 @@ def _spans(link: Link | None) -> list[tuple[str, int]]:
 def is_chain(network: Network, first: int, end: int) -> bool:
     """Whether layers may be fused: all have a pixel form, and inner tensors are read inside only."""
     links = network.links[first:end]
-    if end - first < 2 or any(link is None for link in links):
+    if end - first < network.least_length(first) or any(link is None for link in links):
         return False
     known = [link for link in links if link is not None]
+    if network.streamed is not None and first == 0 and not _streams(network, end):
+        return False
     if any(link.pixel.collects for link in known[:-1]):
         return False
     return all(
@@ -147,6 +172,14 @@ def is_chain(network: Network, first: int, end: int) -> bool:
         and _is_read_as_written(link, known)
         for link in known[:-1]
     )
+
+
+def _streams(network: Network, end: int) -> bool:
+    """Whether a run from the first layer on is all that reads the streamed input, row by row."""
+    name = network.streamed
+    assert name is not None
+    inside = network.buffers[name].last < end and name not in network.outputs
+    return inside and network.source(0, end) is not None
 
 
 def _is_read_as_written(link: Link, readers: Sequence[Link]) -> bool:
@@ -162,12 +195,18 @@ def _is_read_as_written(link: Link, readers: Sequence[Link]) -> bool:
 
 
 def offered(network: Network) -> Iterator[Groups]:
-    """Partitions worth placing, none first, then by growing length of chains; each one once."""
-    yield NO_GROUPS
+    """Partitions worth placing, none first, then by growing length of chains; each one once.
+
+    With a streamed input there is a chain in each; where none can stream it, nothing is offered.
+    """
+    if network.streamed is None:
+        yield NO_GROUPS
     costs = Costs(network)
     seen = {NO_GROUPS}
     for longest in LENGTHS:
         peak = _least_peak(costs, len(network.links), longest)
+        if peak >= NEVER:
+            continue
         groups = _fewest_fused(costs, len(network.links), longest, peak)
         if groups not in seen:
             seen.add(groups)
@@ -178,9 +217,12 @@ def _least_peak(costs: Costs, count: int, longest: int) -> int:
     """The smallest peak of any partition with runs of at most `longest` layers."""
     best = [0]
     for end in range(1, count + 1):
-        peak = max(best[end - 1], costs.network.alone[end - 1])
-        for first in range(end - 2, max(end - longest, 0) - 1, -1):
-            peak = min(peak, _peak(costs, first, end, best[first], peak))
+        peak = NEVER
+        if costs.is_single(end - 1, end):
+            peak = max(best[end - 1], costs.network.alone[end - 1])
+        for first in range(end - 1, max(end - longest, 0) - 1, -1):
+            if not costs.is_single(first, end):
+                peak = min(peak, _peak(costs, first, end, best[first], peak))
         best.append(peak)
     return best[count]
 
@@ -207,7 +249,8 @@ def _fewest_fused(costs: Costs, count: int, longest: int, peak: int) -> Groups:
             if (found is None or fused < found[0]) and _fits(
                 costs.least, costs.exact, first, end, peak
             ):
-                runs = before[1] if end == first + 1 else (*before[1], (first, end))
+                single = costs.is_single(first, end)
+                runs = before[1] if single else (*before[1], (first, end))
                 found = fused, runs
         best.append(found)
     chosen = best[count]

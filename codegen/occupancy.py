@@ -32,7 +32,7 @@ class Place:
 def places(plan: Plan) -> list[Place]:
     """Every place, tensors first, then scratch; each in the order of its steps."""
     slots = list(dict.fromkeys(plan.slots.values()))
-    inputs = {plan.slots[port.tensor] for port in plan.graph.inputs}
+    inputs = {plan.slots[p.tensor] for p in plan.graph.inputs if p.tensor in plan.slots}
     outputs = {plan.slots[port.tensor] for port in plan.graph.outputs}
     rings = {step.rings for step in plan.steps if step.rings}
     rows = [(s, "rings" if s in rings else _kind(s, inputs, outputs)) for s in slots]

@@ -41,6 +41,7 @@ class Package:
         sources: names of C and assembly files; headers likewise.
         texts: content of all of them, assembly and its twins guarded.
         answer: the class that the example must print; digest: FNV-1a of all its output bytes.
+        streamed: whether the input is pushed row by row.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Package:
     texts: Mapping[str, str]
     answer: int
     digest: int
+    streamed: bool = False
 
     @property
     def macro(self) -> str:
@@ -157,6 +159,7 @@ def describe(
         texts={file: texts[file] for file in (*every, *headers)} | guarded,
         answer=answer,
         digest=digest,
+        streamed=manifest.get("stream_input") is not None,
     )
 
 

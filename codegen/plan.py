@@ -7,11 +7,12 @@ candidates of each step, the choice among them (codegen.select), placement, step
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from codegen import arrange, fused, tight
 from codegen.arrange import Network, Slot
+from codegen.chain import Source
 from codegen.code_size import CALL, CALLS
 from codegen.functions import Function, Functions
 from codegen.fused import Chain
@@ -94,6 +95,7 @@ class Plan:
         bound: bytes that no placement of the tensors can go below.
         size_bound: bytes that no placement of tensors and scratch can go below.
         candidates: of each step, the variants that could run it.
+        objective: what it was asked to save.
     """
 
     graph: Graph
@@ -106,6 +108,13 @@ class Plan:
     bound: int
     size_bound: int
     candidates: tuple[tuple[Candidate, ...], ...]
+    objective: Objective = "balanced"
+
+    @property
+    def source(self) -> Source | None:
+        """The input that is pushed row by row into the first step; None where inputs lie in the arena."""
+        chain = self.steps[0].chain if self.steps else None
+        return None if chain is None else chain.source
 
     @property
     def predicted_cycles(self) -> float:
@@ -125,7 +134,9 @@ class Plan:
         return self.size - self.arena
 
     def input_is_consumed(self, tensor: str) -> bool:
-        """Whether inference overwrites a network input."""
+        """Whether inference overwrites a network input; a streamed one lies nowhere."""
+        if tensor not in self.slots:
+            return False
         mine = self.slots[tensor]
         others = (s for s in self.slots.values() if s.name != mine.name)
         return any(s.offset < mine.end and mine.offset < s.end for s in others)
@@ -139,6 +150,7 @@ def make(
     chains: Sequence[Sequence[str]] | None = None,
     budget: Budget | None = None,
     flash: FlashTiming | None = None,
+    stream: bool = False,
 ) -> Plan:
     """The plan of a quantized graph for a core, in another order of operators if that needs less SRAM.
 
@@ -150,13 +162,15 @@ def make(
         chains: names of the layers of every chain, from a recipe; None = the objective decides.
         budget: limits that the plan must keep.
         flash: of the board, for waits; None where there are none, or none are known.
+        stream: whether the input arrives row by row and never exists whole.
 
     Raises:
-        UsageError: a recipe names a layer or a kernel that does not exist or serve.
+        UsageError: a recipe names a layer or a kernel that does not exist or serve; the input cannot
+            be streamed.
         UnsupportedModel: no kernel serves a layer.
         DoesNotFit: no choice of kernels keeps the budget.
     """
-    wishes = Wishes(objective, overrides or {}, chains, budget or Budget(), flash)
+    wishes = Wishes(objective, overrides or {}, chains, budget or Budget(), flash, stream)
     given = _make(graph, core, wishes)
     other = reordered(graph)
     if other is graph or chains is not None:
@@ -174,6 +188,7 @@ class Wishes:
     chains: Sequence[Sequence[str]] | None = None
     budget: Budget = field(default_factory=Budget)
     flash: FlashTiming | None = None
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,33 +220,46 @@ def _make(graph: Graph, core: Core, wishes: Wishes) -> Plan:
         bound=space.bound,
         size_bound=space.size_bound,
         candidates=tuple(tuple(row) for row in chosen.table),
+        objective=wishes.objective,
     )
 
 
 def _chosen(network: Network, wishes: Wishes) -> Selection:
     """Chains and kernels: the recipe's chains, else some where SRAM is the objective or nothing else fits."""
     wanted = _checked_overrides(network.names, wishes.overrides)
-    whole = tight.Network(
-        network.graph, tuple(network.layers), tuple(network.names), network.roots, wanted
-    )
-
-    def overlapping(layer: Layer, name: str | None) -> Kernel:
-        return tight.overlapping(serving(layer, name), layer)
-
+    whole = _whole(network, wanted, wishes.stream)
     if wishes.chains is not None:
         groups = tight.named_groups(whole, wishes.chains)
-        return _selected(_fused(network, tight.with_groups(whole, groups, overlapping)), wishes)
+        return _selected(_fused(network, tight.with_groups(whole, groups, _overlapping)), wishes)
     if wishes.objective == "sram":
-        smallest = _pinned(network, tight.smallest(whole, overlapping), wishes)
+        smallest = _pinned(network, tight.smallest(whole, _overlapping), wishes)
         if _keeps(smallest, wishes.budget):
             return smallest
     try:
+        if wishes.stream:
+            shortest = tight.with_groups(whole, tight.streaming(whole), _overlapping)
+            return _selected(_fused(network, shortest), wishes)
         return _selected(network, wishes)
     except DoesNotFit:
-        smallest = _pinned(network, tight.smallest(whole, overlapping), wishes)
+        smallest = _pinned(network, tight.smallest(whole, _overlapping), wishes)
         if _keeps(smallest, wishes.budget):
             return smallest
         raise
+
+
+def _whole(network: Network, wanted: Mapping[str, str], stream: bool = False) -> tight.Network:
+    streamed = tight.streamed(network) if stream else None
+    layers, names = tuple(network.layers), tuple(network.names)
+    return tight.Network(network.graph, layers, names, network.roots, wanted, streamed)
+
+
+def _overlapping(layer: Layer, name: str | None) -> Kernel:
+    return tight.overlapping(serving(layer, name), layer)
+
+
+def partitions(graph: Graph, core: Core) -> Iterator[tuple[tuple[str, ...], ...]]:
+    """Runs of layers that save SRAM as chains, by name: one partition per length, the shortest first."""
+    return tight.partitions(_whole(arrange.network(graph, core), {}), _overlapping)
 
 
 def _fused(network: Network, choice: tight.Choice) -> Network:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -38,6 +38,7 @@ class Network:
     Attributes:
         roots: the tensor whose bytes each activation's are.
         wanted: kernel variants by layer name, from a recipe.
+        streamed: the input that arrives row by row; None where inputs are whole.
     """
 
     graph: Graph
@@ -45,6 +46,7 @@ class Network:
     names: tuple[str, ...]
     roots: Mapping[str, str]
     wanted: Mapping[str, str]
+    streamed: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,16 +68,61 @@ def with_groups(network: Network, chosen: groups.Groups, choose: Chooser) -> Cho
     while index < len(network.layers):
         end = ends.get(index, index + 1)
         if index in ends:
-            links = [_link(network, at) for at in range(index, end)]
-            layers.append(fused.fuse([link for link in links if link], network.wanted))
+            found = (_link(network, at) for at in range(index, end))
+            links = [link for link in found if link is not None]
+            source = None
+            if network.streamed is not None and index == 0:
+                source = fused.source_of(links, network.streamed)
+            layers.append(fused.fuse(links, network.wanted, source))
             kernels.append(fused.KERNEL)
-            names.append(f"{network.names[index]} .. {network.names[end - 1]}")
+            names.append(_label(network.names[index:end]))
         else:
             layers.append(network.layers[index])
             names.append(network.names[index])
             kernels.append(choose(layers[-1], network.wanted.get(names[-1])))
         index = end
     return Choice(tuple(layers), tuple(names), tuple(kernels))
+
+
+def _label(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} .. {names[-1]}"
+
+
+def streamed(network: arrange.Network) -> str:
+    """The network's input, if there is one that can arrive row by row.
+
+    Raises:
+        UsageError: there are several.
+    """
+    ports = network.graph.inputs
+    if len(ports) != 1:
+        raise UsageError(
+            f"--stream-input: the model has {len(ports)} inputs",
+            hint="rows of one input can be pushed; leave the option out",
+        )
+    return network.roots[ports[0].tensor]
+
+
+def streaming(network: Network) -> groups.Groups:
+    """The shortest run that streams the input.
+
+    Raises:
+        UsageError: there is none.
+    """
+    analysed = _analysed(network, [0] * len(network.layers))
+    for end in range(1, len(network.layers) + 1):
+        if groups.is_chain(analysed, 0, end):
+            return ((0, end),)
+    raise cannot_stream(network)
+
+
+def cannot_stream(network: Network) -> UsageError:
+    """That no chain can start at the input."""
+    first = network.names[0] if network.names else "none"
+    return UsageError(
+        f"--stream-input: no chain of layers can start at the input (first layer: {first})",
+        hint="it takes an image, NHWC or NCHW, that convolutions, pools or elementwise operators read",
+    )
 
 
 def named_groups(network: Network, chains: Sequence[Sequence[str]]) -> groups.Groups:
@@ -101,6 +148,11 @@ def named_groups(network: Network, chains: Sequence[Sequence[str]]) -> groups.Gr
             )
         found.append((first, end))
     found.sort()
+    if network.streamed is not None and not any(first == 0 for first, _ in found):
+        raise UsageError(
+            "recipe: with --stream-input a chain must start at the first layer",
+            hint=f'for example chains = [["{network.names[0]}"]]',
+        )
     if any(end > start for (_, end), (start, _) in pairwise(found)):
         raise UsageError("recipe: chains: a layer can be part of one chain only")
     return tuple(found)
@@ -113,15 +165,28 @@ def overlapping(serving: Sequence[Kernel], layer: Layer) -> Kernel:
 
 def smallest(network: Network, choose: Chooser) -> Choice:
     """The steps that need the least SRAM, from kernels that overlap well."""
-    plain = with_groups(network, (), choose)
-    best, found = plain, _layout(network, plain)
-    for chosen in groups.offered(_analysed(network, _alone(network, plain.kernels))):
+    best: tuple[Choice, Space] | None = None
+    for chosen in _offered(network, choose):
         tried = with_groups(network, chosen, choose)
         placed = _layout(network, tried)
-        if (placed.size, placed.arena) < (found.size, found.arena):
-            best, found = tried, placed
-    best = _in_pairs(network, best, found)
-    return _faster(network, best, _layout(network, best))
+        if best is None or (placed.size, placed.arena) < (best[1].size, best[1].arena):
+            best = tried, placed
+    if best is None:
+        raise cannot_stream(network)
+    found = _in_pairs(network, *best)
+    return _faster(network, found, _layout(network, found))
+
+
+def _offered(network: Network, choose: Chooser) -> Iterator[groups.Groups]:
+    plain = with_groups(network, (), choose)
+    return groups.offered(_analysed(network, _alone(network, plain.kernels)))
+
+
+def partitions(network: Network, choose: Chooser) -> Iterator[tuple[tuple[str, ...], ...]]:
+    """The partitions into chains that are worth placing, as names of layers."""
+    for chosen in _offered(network, choose):
+        if chosen:
+            yield tuple(network.names[first:end] for first, end in chosen)
 
 
 def _most(found: Space) -> int:
@@ -138,7 +203,7 @@ def _in_pairs(network: Network, choice: Choice, found: Space) -> Choice:
         links = [stage.link for stage in layer.node.op.stages]
         taken = dict(network.wanted)
         for name, kernel in _paired(layer.node.op, network.wanted):
-            tried = fused.fuse(links, {**taken, name: kernel})
+            tried = fused.fuse(links, {**taken, name: kernel}, layer.node.op.source)
             changed = replace(
                 choice, layers=(*choice.layers[:index], tried, *choice.layers[index + 1 :])
             )
@@ -173,7 +238,8 @@ def _analysed(network: Network, alone: Sequence[int]) -> groups.Network:
     buffers = _steps(network, network.layers, network.names).buffers
     outputs = frozenset(network.roots[port.tensor] for port in network.graph.outputs)
     links = tuple(_allowed(network, index) for index in range(len(network.layers)))
-    return groups.Network(links, {b.name: b for b in buffers}, outputs, tuple(alone))
+    lives = {b.name: b for b in buffers}
+    return groups.Network(links, lives, outputs, tuple(alone), network.streamed)
 
 
 def _allowed(network: Network, index: int) -> fused.Link | None:

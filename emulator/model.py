@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from emulator import rows
 from emulator.blocks import BlockCount
 from emulator.cortex_m import Measured
 from emulator.engine import Engine
@@ -70,7 +71,7 @@ class EmulatedModel:
         """Takes the machine for this model: its context and arena, and what it may access."""
         self._context = self._machine.address(self._image.context)
         self._arena = self._machine.address("app_arena")
-        self._machine.confine(self._image.context, "app_arena")
+        self._machine.confine(self._image.context, "app_arena", rows.ROW)
         if self._map is not None:
             self._shadow = self._machine.shadow(self._arena, self._map)
 
@@ -78,7 +79,7 @@ class EmulatedModel:
         """Runs one inference on an arena that holds nothing of the last one."""
         machine, image = self._machine, self._image
         self._load(inputs)
-        runs = tuple(self._run())
+        runs = tuple(self._run(inputs))
         outputs = tuple(
             machine.read(self._call("output", i), size) for i, size in enumerate(image.outputs)
         )
@@ -95,7 +96,10 @@ class EmulatedModel:
         """The whole arena after each step of an inference, to find where it goes wrong."""
         self._load(inputs)
         for step in range(self._image.steps):
-            self._machine.call(f"{self._image.name}_run_step", self._context, step)
+            if step == 0 and self._image.row:
+                rows.push(self._machine, self._image, self._context, inputs[0])
+            else:
+                self._machine.call(f"{self._image.name}_run_step", self._context, step)
             yield self._machine.read(self._arena, self._image.arena_size)
 
     def _boot(self) -> None:
@@ -107,27 +111,29 @@ class EmulatedModel:
         if sizes != self._image.inputs:
             raise UsageError(f"the model takes inputs of {self._image.inputs} bytes, not {sizes}")
         self._machine.poison(self._arena, self._image.arena_size)
-        for i, data in enumerate(inputs):
+        for i, data in enumerate(() if self._image.row else inputs):
             self._machine.write(self._call("input", i), data)
         if self._shadow:
             self._shadow.begin()
 
-    def _run(self) -> list[Measured]:
+    def _run(self, inputs: tuple[bytes, ...]) -> list[Measured]:
         if not self._machine.counts and not self._shadow:
-            run = self._machine.measure(f"{self._image.name}_run", self._context)
-            self._check("run", run)
-            return [run]
-        runs = [self._run_step(step) for step in range(self._image.steps)]
+            if not self._image.row:
+                return [self._measure("run")]
+            return [self._run_step(0, inputs), self._measure("finish")]
+        runs = [self._run_step(step, inputs) for step in range(self._image.steps)]
         if self._shadow:
             self._require(self._shadow.end())
         return runs
 
-    def _run_step(self, step: int) -> Measured:
+    def _run_step(self, step: int, inputs: tuple[bytes, ...]) -> Measured:
         try:
             if self._shadow:
                 self._require(self._shadow.enter(step))
-            run = self._machine.measure(f"{self._image.name}_run_step", self._context, step)
-            self._check("run_step", run)
+            if step == 0 and self._image.row:
+                run = rows.push(self._machine, self._image, self._context, inputs[0])
+            else:
+                run = self._measure("run_step", step)
             if self._shadow:
                 self._require(self._shadow.leave(step))
         except Fault as fault:
@@ -138,10 +144,13 @@ class EmulatedModel:
         if wrong:
             raise self._machine.fault(*wrong)
 
-    def _check(self, function: str, run: Measured) -> None:
+    def _measure(self, function: str, *arguments: int) -> Measured:
+        """Calls one of the model's functions, which must answer OK."""
+        run = self._machine.measure(f"{self._image.name}_{function}", self._context, *arguments)
         if run.result:
             what = f"{self._image.name}_{function} returned {_signed(run.result)}"
             raise self._machine.fault(what)
+        return run
 
     def _call(self, function: str, index: int) -> int:
         address = self._machine.call(f"{self._image.name}_{function}", self._context, index)

@@ -16,6 +16,7 @@ class ModelImage:
     outputs: tuple[int, ...]
     arena_size: int
     context: str = "app_ctx"  # the variable that holds the model's context
+    row: int = 0  # bytes of a row, where the input is pushed row by row
 
 
 @dataclass(frozen=True, slots=True)

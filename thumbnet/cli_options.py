@@ -107,6 +107,11 @@ compile_options = stacked(
         metavar="LAYER",
         help="Show a layer's candidates, why each serves or not, and why one was chosen; or 'all'.",
     ),
+    click.option(
+        "--stream-input",
+        is_flag=True,
+        help="The input arrives row by row (NAME_push_row) and never exists whole.",
+    ),
     click.option("--name", help="Name of the model in C. [default: from the file's name]"),
     click.option("--sram", metavar="SIZE", help="SRAM budget, like 64K."),
     click.option("--flash", metavar="SIZE", help="Flash budget, like 512K."),

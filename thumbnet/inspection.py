@@ -19,12 +19,12 @@ SCHEMA_VERSION = 1
 def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) -> dict[str, Any]:
     """A model's layers and sizes, and which targets it fits."""
     from codegen import importer, plan
-    from thumbnet import compiler
+    from thumbnet import compiler, description
 
     options = CompileOptions(calib="random", shapes=shapes, simplify=simplify, method="minmax")
     prepared = compiler.prepare(model, options)
     usual = targets.load(options.target)
-    manifest = compiler.describe(
+    manifest = description.describe(
         plan.make(prepared.quantized, usual.core),
         prepared.float_graph,
         usual,

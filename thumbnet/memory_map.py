@@ -52,7 +52,8 @@ def arena_map(manifest: Mapping[str, Any]) -> ArenaMap:
             StepAreas(tuple(layer["reads"]), tuple(layer["writes"]), layer["writes"][0])
             for layer in manifest["layers"]
         )
-        inputs, outputs = (tuple(p["area"] for p in manifest[k]) for k in ("inputs", "outputs"))
+        ports = [manifest[key] for key in ("inputs", "outputs")]
+        inputs, outputs = (tuple(p["area"] for p in k if p["area"] is not None) for k in ports)
     except (KeyError, TypeError, IndexError) as error:
         raise UsageError(
             f"manifest.json: no memory map ({error})", hint="generate the project again"
@@ -60,7 +61,9 @@ def arena_map(manifest: Mapping[str, Any]) -> ArenaMap:
     return ArenaMap(areas, steps, inputs, outputs)
 
 
-def area_of(planned: Plan, tensor: str) -> int:
-    """Index of a tensor in the memory map."""
-    slot = planned.slots[tensor]
+def area_of(planned: Plan, tensor: str) -> int | None:
+    """Index of a tensor in the memory map; None for an input that is streamed."""
+    slot = planned.slots.get(tensor)
+    if slot is None:
+        return None
     return next(i for i, p in enumerate(occupancy.places(planned)) if p.slot == slot)

@@ -36,6 +36,7 @@ class CompileOptions:
         force: whether float weights are rounded even to what is of no use without training.
         shapes: shapes of inputs with dynamic dimensions.
         explain: the layer whose candidates are wanted, or "all".
+        stream_input: whether the input arrives row by row and never exists whole.
     """
 
     target: str = "generic-m4"
@@ -58,6 +59,7 @@ class CompileOptions:
     budget: Budget = field(default_factory=Budget)
     dump: Path | None = None
     explain: str | None = None
+    stream_input: bool = False
 
 
 @dataclass(frozen=True, slots=True)

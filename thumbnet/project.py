@@ -115,4 +115,5 @@ def image(manifest: Mapping[str, Any], context: str = "app_ctx") -> ModelImage:
         outputs=tuple(port["size"] for port in manifest["outputs"]),
         arena_size=manifest["arena_size"],
         context=context,
+        row=(manifest.get("stream_input") or {"row_bytes": 0})["row_bytes"],
     )

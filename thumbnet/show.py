@@ -234,6 +234,10 @@ def memory(found: dict[str, Any]) -> None:
         parts.append(f"stack {sram['stack']:,}")
     total = f" = {sram['total']:,} B" if "total" in sram else " B"
     fact("SRAM", " + ".join(parts) + total)
+    rows = found.get("stream_input")
+    if rows:
+        text = f"{rows['rows']} rows of {rows['row_bytes']:,} B are pushed; {rows['ring_rows']} are kept"
+        fact("Input", text)
     _planned(sram)
     parts = [f"weights {flash['weights']:,}", f"constants {flash['constants']:,}"]
     if flash["code"] is not None:

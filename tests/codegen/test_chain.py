@@ -20,6 +20,7 @@ from codegen.plan import Plan, Step
 from emulator.cortex_m import CortexM
 from emulator.host import HostModel
 from emulator.model import EmulatedModel
+from emulator.shadow import ArenaMap
 from targets import toolchain
 from targets.errors import UsageError
 from targets.machine import ModelImage
@@ -27,6 +28,7 @@ from targets.target import load
 from tests.codegen.chain_networks import Builder, random_chain, residual
 from tests.codegen.networks import samples
 from tests.codegen.test_kernels import COMPILER
+from thumbnet import memory_map
 
 TARGETS = ("generic-m4", "generic-m0plus")
 
@@ -134,7 +136,7 @@ def replay(chain: Chain, name: str, size: int, distance: int) -> None:
 
 
 def run_everywhere(made: Plan, target: str, folder: Path) -> None:
-    """Reference == C on the host == C on an emulated core that watches every access."""
+    """Reference == C on the host == C on an emulated core that checks every access by its tags."""
     graph = made.graph
     inputs = samples(graph, np.random.default_rng(3))
     wanted = reference.run(graph, inputs)[0]  # type: ignore[arg-type]
@@ -146,7 +148,8 @@ def run_everywhere(made: Plan, target: str, folder: Path) -> None:
         tuple(graph.tensors[p.tensor].size for p in ports)
         for ports in (graph.inputs, graph.outputs)
     ]
-    image = ModelImage("net", len(made.steps), sizes[0], sizes[1], max(made.size, 4))
+    row = 0 if made.source is None else made.source.row_bytes
+    image = ModelImage("net", len(made.steps), sizes[0], sizes[1], max(made.size, 4), row=row)
     library, elf = folder / "libnet.so", folder / "net.elf"
     toolchain.build_host(folder, written.host_sources, library)
     found = HostModel(library, image).run(inputs)[0]  # type: ignore[arg-type]
@@ -154,10 +157,22 @@ def run_everywhere(made: Plan, target: str, folder: Path) -> None:
     sources = ("startup.c", "main.c", *written.sources)
     chosen = toolchain.find(COMPILER)
     toolchain.build_firmware(chosen, load(target), folder, sources, "link.ld", elf)
-    with EmulatedModel(CortexM(load(target), elf, count=True, watch=True), image) as model:
+    core = CortexM(load(target), elf, count=True, watch=True)
+    with EmulatedModel(core, image, arena=arena_map(made)) as model:
         for index, expected in enumerate(wanted):
             (got,) = model.infer(_bytes(inputs, index)).outputs
             np.testing.assert_array_equal(np.frombuffer(got, np.int8), expected)
+
+
+def arena_map(made: Plan) -> ArenaMap:
+    """What the emulator is to check, as a project's manifest tells it."""
+    ports = {"inputs": made.graph.inputs, "outputs": made.graph.outputs}
+    areas = {
+        key: [{"area": memory_map.area_of(made, port.tensor)} for port in found]
+        for key, found in ports.items()
+    }
+    layers = [memory_map.accesses(made, step) for step in made.steps]
+    return memory_map.arena_map({"memory_map": memory_map.entries(made), "layers": layers, **areas})
 
 
 def _bytes(inputs: tuple[Array, ...], index: int) -> tuple[bytes, ...]:

@@ -28,6 +28,7 @@ class Fields:
     sources: tuple[str, ...] = ("kws.c", "probes.c")
     host_sources: tuple[str, ...] = ("kws.c", "probes.c")
     firmware: tuple[str, ...] = ("startup.c", "main.c")
+    row: int = 0
 
 
 def render(target: str, folder: Path) -> Path:

@@ -15,7 +15,8 @@ from targets.target import load
 
 FOLDER = Path(__file__).parent
 CHAINED = "-chain"
-NAMES = ("generic-m0plus", "generic-m4", "generic-m4-chain")
+STREAMED = "-stream"
+NAMES = ("generic-m0plus", "generic-m4", "generic-m4-chain", "generic-m4-stream")
 SHA256 = "0" * 64
 
 
@@ -68,17 +69,22 @@ def network() -> Graph:
 
 
 def planned(name: str) -> plan.Plan:
-    """The network as it will run on a target; its image layers as a chain, if the name ends so."""
+    """The network as it will run on a target; its image layers as a chain, fed in rows, by its name."""
     graph = network()
     chained = [node.label for node in graph.nodes[:5]]
-    core = load(name.removesuffix(CHAINED)).core
-    chains = [chained] if name.endswith(CHAINED) else None
-    return check_plan.check(plan.make(graph, core, "speed", chains=chains))
+    chains = [chained] if name.endswith((CHAINED, STREAMED)) else None
+    stream = name.endswith(STREAMED)
+    core = load(_target(name)).core
+    return check_plan.check(plan.make(graph, core, "speed", chains=chains, stream=stream))
+
+
+def _target(name: str) -> str:
+    return name.removesuffix(CHAINED).removesuffix(STREAMED)
 
 
 def project(name: str) -> emit.Project:
     """The C project of the network."""
-    return emit.emit(planned(name), load(name.removesuffix(CHAINED)), SHA256)
+    return emit.emit(planned(name), load(_target(name)), SHA256)
 
 
 def files(name: str) -> Mapping[str, str]:

@@ -54,6 +54,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_streamed_input_gives_the_same_accuracy(tmp_path: Path) -> None:
+    options = ("--data", DATA, "--max-samples", 2, "--optimize", "sram")
+    found = result("run", DIGITS, *options, "--stream-input", "-o", tmp_path / "streamed")
+    assert found["stream_input"]["rows"] == 8
+    assert found["mismatched_bytes"] == found["host"]["mismatched_bytes"] == 0
+    assert found["checked_samples"] == 1
+    assert found["accuracy"] == result("run", DIGITS, *options)["accuracy"]
+    text = thumbnet("emulate", tmp_path / "streamed", "--max-samples", 1).stdout
+    assert "8 rows of 8 B are pushed; 3 are kept" in text
+
+
 def test_run_proves_every_byte_and_keeps_accuracy() -> None:
     found = result("run", DIGITS, "--data", DATA)
     assert found["mismatched_bytes"] == 0

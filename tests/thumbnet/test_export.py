@@ -16,8 +16,9 @@ import pytest
 from codegen import packages
 from targets.errors import UsageError
 from targets.toolchain import host_compiler
-from tests.thumbnet.conftest import HOSTILE
-from thumbnet import packaging
+from tests.thumbnet.conftest import DATA, HOSTILE, MODEL
+from thumbnet import compiler, packaging, project
+from thumbnet.options import CompileOptions
 
 ARDUINO_STUB = """
 #include <stdio.h>
@@ -88,6 +89,18 @@ def test_cmake_builds_here_and_prints_the_class(digits: Path, tmp_path: Path) ->
     run(folder, "cmake", "--build", "build")
     assert answer(folder) in run(folder, "build/digits_classify")
     assert "100% tests passed" in run(folder, "ctest", "--test-dir", "build")
+
+
+def test_a_streamed_model_pushes_its_rows(tmp_path: Path) -> None:
+    needs("cmake", "make")
+    data = str(DATA)
+    made = compiler.compile_model(MODEL, CompileOptions(data=data, stream_input=True))
+    project.write(tmp_path / "streamed", made.files)
+    folder = exported(tmp_path / "streamed", "cmake", tmp_path)
+    assert "digits_push_row" in (folder / "README.md").read_text()
+    run(folder, "cmake", "-B", "build")
+    run(folder, "cmake", "--build", "build")
+    assert answer(folder) in run(folder, "build/digits_classify")
 
 
 def test_cmake_builds_for_the_core(digits: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from targets import toolchain
 from targets.machine import ModelImage
 from targets.target import load
 from tests.codegen import random_graphs
-from thumbnet import compiler, memory_map, project
+from thumbnet import description, memory_map, project
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def firmware(made: plan.Plan, target: str, folder: Path) -> tuple[Path, ModelIma
     sources = ("startup.c", "main.c", *written.sources)
     elf = folder / "image.elf"
     toolchain.build_firmware(toolchain.find(), board, folder, sources, "link.ld", elf)
-    manifest = compiler.describe(made, made.graph, board, "0" * 64, {})
+    manifest = description.describe(made, made.graph, board, "0" * 64, {})
     return elf, project.image(manifest), memory_map.arena_map(manifest)
 
 

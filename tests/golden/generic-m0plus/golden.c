@@ -157,6 +157,13 @@ golden_status_t golden_run(golden_ctx_t *ctx)
     return GOLDEN_OK;
 }
 
+static void copy(int8_t *to, const int8_t *from, size_t size)
+{
+    for (size_t i = 0; i < size; ++i) {
+        to[i] = from[i];
+    }
+}
+
 /* zlib's CRC-32, bit by bit: no table. */
 static uint32_t crc32_of(uint32_t crc, const void *data, size_t size)
 {
@@ -182,13 +189,6 @@ golden_status_t golden_check_weights(void)
     crc = crc32_of(crc, step5_stream, sizeof step5_stream);
     crc = crc32_of(crc, step6_table, sizeof step6_table);
     return crc == 0x7ab2ad7cu ? GOLDEN_OK : GOLDEN_ERR_WEIGHTS;
-}
-
-static void copy(int8_t *to, const int8_t *from, size_t size)
-{
-    for (size_t i = 0; i < size; ++i) {
-        to[i] = from[i];
-    }
 }
 
 void golden_predict(const int8_t input[GOLDEN_INPUT_SIZE], int8_t output[GOLDEN_OUTPUT_SIZE])
