@@ -207,5 +207,6 @@ _SMALL: Mapping[str, int] = {  # C that hardly varies
     "resize.portable": 76,
     "slice.portable": 70,
     "softmax.portable": 150,
+    "softmax.reciprocal": 180,
     "transpose.portable": 48,
 }

@@ -83,6 +83,11 @@ def test_price_of_an_average(shape: tuple[int, ...], tmp_path: Path) -> None:
 
 def measured(graph: Graph, folder: Path) -> int:
     """Cycles of a layer that gives every byte, and the predicted cycles within 3 %."""
+    return counted(graph, folder, within=0.03)
+
+
+def counted(graph: Graph, folder: Path, within: float) -> int:
+    """Cycles of a layer that gives every byte; the prediction may be off by such a share."""
     written = write(graph, "generic-m4", folder)
     inputs = networks.samples(graph, np.random.default_rng(1), 1)
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
@@ -91,5 +96,5 @@ def measured(graph: Graph, folder: Path) -> int:
         run = model.infer(tuple(x[0].tobytes() for x in inputs))
     layer = layer_of(graph)
     cycles = run.steps[0].cycles
-    assert plan.choose(layer).cycles(layer) == pytest.approx(cycles, rel=0.03)
+    assert plan.choose(layer).cycles(layer) == pytest.approx(cycles, rel=within)
     return cycles
