@@ -111,6 +111,12 @@ def _dense_dsp(p: Params) -> float:
     )
 
 
+def _taps(p: Params, each: int) -> int:
+    """Taps of a pool's window behind the first; a base that moves takes 8 bytes at most."""
+    found = [tap for batch in p["batches"] for tap in batch]
+    return each * len(found) + 8 * sum(tap.advance is not None for tap in found)
+
+
 def _limbs(p: Params, third: float, fourth: float) -> float:
     """Requantization in more than two limbs."""
     return float(third * (p["limbs"] > 2) + fourth * (p["limbs"] > 3))
@@ -173,6 +179,8 @@ _ASSEMBLY: Mapping[str, Rule] = {
         (190 if p["words"] == 2 else 126) + 43 * _limits(p, "low_bytes", "high_bytes")
     ),
     "average_pool.dsp": lambda p: 200,
+    "average_pool.windows": lambda p: 166 + _taps(p, 12),
+    "max_pool.dsp": lambda p: 74 + _taps(p, 12),
     "conv2d.pairs": _conv_pairs,
     "conv2d.depthwise_pairs": _depthwise_pairs,
     "dense.pairs": _dense_pairs,
