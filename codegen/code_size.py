@@ -57,11 +57,19 @@ def _gemm(p: Params) -> float:
     widening = 19 * sum(sum(run.groups) for run in runs) + 10 * sum(run.tail for run in runs)
     widening += 56 * sum(run.looped > 0 for run in runs)
     pairs = p["unrolled"] + p["rest"]
-    ends = 35 * (p["tail"] > 0) + 23 * (p["pixels"] % 2) - 66 * (p["pixels"] == 1)
+    ends = 35 * (p["tail"] > 0) + _alone(p) - 43 * (p["pixels"] == 1)
     flat = (26 + 3.1 * pairs) * p["flat"]
     return float(
         315 + flat + 63.5 * pairs + 90 * (p["passes"] > 0) + 135 * p["lined"] + widening + ends
     )
+
+
+def _alone(p: Params) -> int:
+    """A last pixel alone: passes of eight pairs, and the rest."""
+    if p["pixels"] == 1 or p["pixels"] % 2 == 0:
+        return 0
+    passes = 300 * (p["pairs"] >= 8)
+    return 146 + passes + 36 * (p["pairs"] % 8) + 16 * _limits(p, "low_bytes", "high_bytes")
 
 
 def _gemm_staged(p: Params) -> float:
@@ -176,7 +184,7 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "dense.dsp": _dense_dsp,
     "dense.raw": _dense_dsp,
     "add.dsp": lambda p: (
-        (190 if p["words"] == 2 else 126) + 43 * _limits(p, "low_bytes", "high_bytes")
+        36 + p["words"] * p["repeats"] * (88 + 16 * _limits(p, "low_bytes", "high_bytes"))
     ),
     "average_pool.dsp": lambda p: 200,
     "average_pool.windows": lambda p: 166 + _taps(p, 12),

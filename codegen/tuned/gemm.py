@@ -335,11 +335,11 @@ def cycles(shape: Geometry, limits: tuple[int, int]) -> float:
     if shape.lined:
         line = 14 + 0.85 * shape.x[2] * shape.x[3]
         rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
-    pairs = -(-pixels // PIXELS)
+    pairs = max(1, pixels // PIXELS)
     blank = 6 * shape.pairs if pixels == 1 else 0
-    return (
-        pairs * (blocks * block_cycles(shape, limits) + 9) + pixels * widening + rows + blank + 60
-    )
+    alone = blocks * alone_cycles(shape, limits) if pixels > 1 and pixels % PIXELS else 0
+    multiplying = pairs * (blocks * block_cycles(shape, limits) + 9) + alone
+    return multiplying + pixels * widening + rows + blank + 60
 
 
 def block_cycles(shape: Geometry, limits: tuple[int, int]) -> int:
@@ -347,6 +347,12 @@ def block_cycles(shape: Geometry, limits: tuple[int, int]) -> int:
     passes, _, _ = loop(shape.pairs)
     limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
     return 49 + limiting + 15 * shape.pairs + 6 * passes
+
+
+def alone_cycles(shape: Geometry, limits: tuple[int, int]) -> float:
+    """Predicted cycles of four channels of a last pixel alone."""
+    limiting = 4 * (limits[0] > -128) + 4 * (limits[1] < 127)
+    return 37 + limiting + 9.5 * shape.pairs + 4 * (shape.pairs // 8)
 
 
 def widening_cycles(shape: Geometry) -> int:

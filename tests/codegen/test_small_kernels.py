@@ -48,9 +48,11 @@ def test_other_sums_are_portable(graph: Graph, target: str) -> None:
     assert plan.choose(layer_of(graph, target)).name == "add.portable"
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 16, 16), (1, 1, 1, 1028)])
-def test_price_of_a_sum(shape: tuple[int, ...], tmp_path: Path) -> None:
-    assert measured(addition(shape), tmp_path) <= 7 * np.prod(shape)
+@pytest.mark.parametrize(
+    ("shape", "most"), [((1, 16, 16, 16), 5.9), ((1, 1, 1, 1032), 6.2), ((1, 1, 1, 1028), 6.8)]
+)
+def test_price_of_a_sum(shape: tuple[int, ...], most: float, tmp_path: Path) -> None:
+    assert measured(addition(shape), tmp_path) <= most * np.prod(shape)
 
 
 def average(shape: tuple[int, ...], kernel: tuple[int, int]) -> Graph:
