@@ -68,8 +68,9 @@ def _alone(p: Params) -> int:
     """A last pixel alone: passes of eight pairs, and the rest."""
     if p["pixels"] == 1 or p["pixels"] % 2 == 0:
         return 0
-    passes = 300 * (p["pairs"] >= 8)
-    return 146 + passes + 36 * (p["pairs"] % 8) + 16 * _limits(p, "low_bytes", "high_bytes")
+    passes = 300 if p["pairs"] >= 8 else 0
+    rest = 36 * int(p["pairs"] % 8)
+    return 146 + passes + rest + 16 * _limits(p, "low_bytes", "high_bytes")
 
 
 def _gemm_staged(p: Params) -> float:

@@ -61,7 +61,7 @@ def taps(slides: Window, x: window.Shape) -> tuple[Tap, ...]:
 
 
 def params(slides: Window, x: window.Shape, y: window.Shape, batch: int) -> dict[str, object]:
-    """What templates/ops/pool.walk.S.j2 and the windows are told; a batch is so many taps."""
+    """What templates/pool_walk.j2 and the windows are told; a batch is so many taps."""
     all_taps, columns = taps(slides, x), slides.stride[1] * x[3]
     return {
         "batches": tuple(all_taps[at : at + batch] for at in range(0, len(all_taps), batch)),
