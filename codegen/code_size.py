@@ -57,7 +57,7 @@ def _gemm(p: Params) -> float:
     widening = 19 * sum(sum(run.groups) for run in runs) + 10 * sum(run.tail for run in runs)
     widening += 56 * sum(run.looped > 0 for run in runs)
     pairs = p["unrolled"] + p["rest"]
-    ends = 35 * (p["tail"] > 0) + 23 * (p["pixels"] % 2) - 66 * (p["pixels"] == 1)
+    ends = 35 * (p["tail"] > 0) + _alone(p) - 43 * (p["pixels"] == 1)
     flat = (26 + 3.1 * pairs) * p["flat"]
     return float(
         315 + flat + 63.5 * pairs + 90 * (p["passes"] > 0) + 135 * p["lined"] + widening + ends
@@ -68,6 +68,15 @@ def _gemm_factors(p: Params) -> float:
     expanding = 48 * (p["group_pairs"] * (p["whole_groups"] > 0) + p["rest_pairs"])
     starts = 54 * ((p["whole_groups"] > 0) + (p["rest_pairs"] > 0))
     return float(_gemm(p) + 84 + expanding + starts)
+
+
+def _alone(p: Params) -> int:
+    """A last pixel alone: passes of eight pairs, and the rest."""
+    if not p["alone"]:
+        return 23 * int(p["pixels"] > 1 and p["pixels"] % 2 == 1)
+    passes = 300 if p["pairs"] >= 8 else 0
+    rest = 36 * int(p["pairs"] % 8)
+    return 146 + passes + rest + 16 * _limits(p, "low_bytes", "high_bytes")
 
 
 def _gemm_staged(p: Params) -> float:
@@ -125,6 +134,12 @@ def _dense_int4(p: Params) -> float:
     return float(
         60 + products + 9 * p["width"] + widening + 13 * kept + clamps + 51 * (p["rows"] > 1)
     )
+
+
+def _taps(p: Params, each: int) -> int:
+    """Taps of a pool's window behind the first; a base that moves takes 8 bytes at most."""
+    found = [tap for batch in p["batches"] for tap in batch]
+    return each * len(found) + 8 * sum(tap.advance is not None for tap in found)
 
 
 def _limbs(p: Params, third: float, fourth: float) -> float:
@@ -189,9 +204,11 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "dense.raw": _dense_dsp,
     "dense.int4": _dense_int4,
     "add.dsp": lambda p: (
-        (190 if p["words"] == 2 else 126) + 43 * _limits(p, "low_bytes", "high_bytes")
+        36 + p["words"] * p["repeats"] * (88 + 16 * _limits(p, "low_bytes", "high_bytes"))
     ),
     "average_pool.dsp": lambda p: 200,
+    "average_pool.windows": lambda p: 166 + _taps(p, 12),
+    "max_pool.dsp": lambda p: 74 + _taps(p, 12),
     "conv2d.pairs": _conv_pairs,
     "conv2d.depthwise_pairs": _depthwise_pairs,
     "dense.pairs": _dense_pairs,
@@ -226,5 +243,6 @@ _SMALL: Mapping[str, int] = {  # C that hardly varies
     "resize.portable": 76,
     "slice.portable": 70,
     "softmax.portable": 150,
+    "softmax.reciprocal": 180,
     "transpose.portable": 48,
 }

@@ -15,7 +15,7 @@ from thumbnet.options import CompileOptions, RunOptions
 # Kernels whose predictions count their templates' instructions; those of kernels in C are rough.
 COUNTED: tuple[str, ...] = ("conv2d.gemm", "conv2d.winograd", "conv2d.winograd_small")
 COUNTED += ("dense.dsp", "dense.raw", "add.dsp", "average_pool.dsp", "conv2d.depthwise_strips")
-COUNTED += ("conv2d.depthwise_rows",)
+COUNTED += ("conv2d.depthwise_rows", "max_pool.dsp", "average_pool.windows")
 MOST_ERROR = 0.03
 CALL = 20  # cycles more or less that the call of a step takes
 SHOWN = 3

@@ -148,16 +148,23 @@ def _first_sum(layer: Layer) -> int:
     return folded + (layer.output.grid.zero_point << shift)
 
 
+def _dsp_pass(layer: Layer) -> tuple[int, int]:
+    """Words that are loaded together, and how often in a pass."""
+    size = layer.output.size
+    return (1 if size % 8 else 2), (1 if size % 16 else 2)
+
+
 def _dsp_instance(layer: Layer) -> Instance:
     op = layer.node.op
     assert isinstance(op, Add)
     portable = _instance(layer)
     first, second, _ = _multipliers(op, layer.inputs, layer.output, layer.label)
     low, high = clamp_range(op.clamp, layer.output.grid)
-    words = 2 if layer.output.size % 8 == 0 else 1
+    words, repeats = _dsp_pass(layer)
     extra = {
         "words": words,
-        "passes": layer.output.size // (4 * words),
+        "repeats": repeats,
+        "passes": layer.output.size // (4 * words * repeats),
         "packed": (first & 0xFFFF) | (second & 0xFFFF) << 16,
         "sum_start": _first_sum(layer),
         "low_bytes": None if low == INT8_MIN else (low & 0xFF) * 0x01010101,
@@ -171,9 +178,10 @@ def _dsp_cycles(layer: Layer) -> float:
     assert isinstance(op, Add)
     low, high = clamp_range(op.clamp, layer.output.grid)
     limiting = 4 * ((low > INT8_MIN) + (high < INT8_MAX))
-    words = layer.output.size // 4
-    pass_cycles = 9 / 2 if layer.output.size % 8 == 0 else 7
-    return 30 + words * (20 + limiting + pass_cycles)
+    words, repeats = _dsp_pass(layer)
+    together = words * repeats
+    a_pass = together * (20 + limiting + 2) + 5  # a load behind a store takes one cycle
+    return 30 + layer.output.size // (4 * together) * a_pass
 
 
 KERNELS = (

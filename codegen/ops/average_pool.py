@@ -12,11 +12,21 @@ import numpy as np
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, IntArray, Tensor
-from codegen.kernel import BOTH_ORDERS, Footprint, Instance, Kernel, Layer
+from codegen.kernel import (
+    BOTH_ORDERS,
+    NO_LANE,
+    NO_SMLAD,
+    Footprint,
+    Instance,
+    Kernel,
+    Layer,
+    unmet,
+)
 from codegen.ops.pad import Pad
 from codegen.pooling import grown, read_pool
 from codegen.requantize import Rounding, Scaling, rule, scaling, sum_reach
 from codegen.spatial import Pair, Window, from_image, to_image
+from codegen.tuned import pools
 from codegen.tuned.lanes import lane
 
 
@@ -197,6 +207,44 @@ def _dsp_cycles(layer: Layer) -> float:
     return 30 + depth // 4 * (30 + 18 * (pixels // 4) + 4 * (pixels % 4))
 
 
+BATCH = 4  # registers that hold taps
+
+
+def _windows_refusal(layer: Layer) -> str:
+    op, x = layer.node.op, layer.inputs[0].shape
+    assert isinstance(op, AveragePool)
+    slides = op.window()
+    return unmet(
+        (lambda: layer.core.dsp, NO_SMLAD),
+        (lambda: pools.whole(slides), pools.PADDED),
+        (lambda: x[3] % pools.WORD == 0, pools.NO_WORDS),
+        (lambda: pools.small(slides, x), pools.TOO_LARGE),
+        (lambda: lane(_scaling(layer)) is not None, NO_LANE),
+    )
+
+
+def _windows_instance(layer: Layer) -> Instance:
+    op, portable = layer.node.op, _instance(layer)
+    assert isinstance(op, AveragePool)
+    found, x = lane(_scaling(layer)), layer.inputs[0]
+    assert found is not None
+    # At most 64 taps: sums without the zero point fit 16 bits, and so do those on the way.
+    start = -op.kernel[0] * op.kernel[1] * x.grid.zero_point & 0xFFFF
+    extra = pools.params(op.window(), x.shape, layer.output.shape, BATCH) | {
+        "sum_start": start << 16 | start,
+        "addend": found.addend,
+        "lane_shift": found.shift,
+    }
+    return replace(portable, params={**portable.params, **extra})
+
+
+def _windows_cycles(layer: Layer) -> float:
+    op, y = layer.node.op, layer.output
+    assert isinstance(op, AveragePool)
+    once = 10 + 19 * y.size / pools.WORD
+    return once + pools.cycles(op.window(), layer.inputs[0].shape, y.shape, BATCH, reducing=2)
+
+
 KERNELS = (
     Kernel(
         name="average_pool.dsp",
@@ -205,6 +253,16 @@ KERNELS = (
         serves=_dsp_serves,
         instance=_dsp_instance,
         cycles=_dsp_cycles,
+        footprints=_footprints,
+    ),
+    Kernel(
+        name="average_pool.windows",
+        template="ops/average_pool.c.j2",
+        assembly="ops/average_pool.windows.S.j2",
+        serves=lambda layer: not _windows_refusal(layer),
+        refusal=_windows_refusal,
+        instance=_windows_instance,
+        cycles=_windows_cycles,
         footprints=_footprints,
     ),
     Kernel(

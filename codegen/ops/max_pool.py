@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import inf
 from typing import ClassVar
@@ -13,9 +13,10 @@ import numpy as np
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, Tensor
-from codegen.kernel import BOTH_ORDERS, Footprint, Instance, Kernel, Layer
+from codegen.kernel import BOTH_ORDERS, NO_SMLAD, Footprint, Instance, Kernel, Layer, unmet
 from codegen.pooling import grown, read_pool
 from codegen.spatial import Window, from_image, to_image
+from codegen.tuned import pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,45 @@ def _cycles(layer: Layer) -> float:
     return 10.0 * layer.output.size * op.kernel[0] * op.kernel[1]
 
 
+BATCH = 5  # registers that hold taps
+
+
+def _dsp_refusal(layer: Layer) -> str:
+    op, x = layer.node.op, layer.inputs[0].shape
+    assert isinstance(op, MaxPool)
+    slides = op.window()
+    return unmet(
+        (lambda: layer.core.dsp, NO_SMLAD),
+        (lambda: pools.whole(slides), pools.PADDED),
+        (lambda: x[3] % pools.WORD == 0, pools.NO_WORDS),
+        (lambda: pools.small(slides, x), pools.TOO_LARGE),
+    )
+
+
+def _dsp_instance(layer: Layer) -> Instance:
+    op, portable = layer.node.op, _instance(layer)
+    assert isinstance(op, MaxPool)
+    x, y = layer.inputs[0].shape, layer.output.shape
+    return replace(portable, params={**portable.params, **pools.params(op.window(), x, y, BATCH)})
+
+
+def _dsp_cycles(layer: Layer) -> float:
+    op = layer.node.op
+    assert isinstance(op, MaxPool)
+    return pools.cycles(op.window(), layer.inputs[0].shape, layer.output.shape, BATCH, reducing=2)
+
+
 KERNELS = (
+    Kernel(
+        name="max_pool.dsp",
+        template="ops/max_pool.c.j2",
+        assembly="ops/max_pool.dsp.S.j2",
+        serves=lambda layer: not _dsp_refusal(layer),
+        refusal=_dsp_refusal,
+        instance=_dsp_instance,
+        cycles=_dsp_cycles,
+        footprints=_footprints,
+    ),
     Kernel(
         name="max_pool.portable",
         template="ops/max_pool.c.j2",

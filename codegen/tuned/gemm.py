@@ -235,6 +235,7 @@ def numbers(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "channels": channels,
         "tail": channels % raw8.BLOCK,
         "pixels": shape.y[1] * shape.y[2],
+        "alone": shape.y[1] * shape.y[2] > 1 and shape.y[1] * shape.y[2] % PIXELS == 1,
         "lined": shape.lined,
         "flat": shape.flat,
         "line_words": shape.line_bytes // 4,
@@ -342,7 +343,11 @@ def footprint(slides: Window, x: window.Shape, y: window.Shape) -> Footprint:
 
 
 def cycles(
-    shape: Geometry, limits: tuple[int, int], extra_block: int = 0, extra_pixels: float = 0
+    shape: Geometry,
+    limits: tuple[int, int],
+    extra_block: int = 0,
+    extra_pixels: float = 0,
+    alone: bool = True,
 ) -> float:
     """Predicted cycles, counted from the template; m4-simple.
 
@@ -351,6 +356,7 @@ def cycles(
         limits: least and largest result.
         extra_block: what a block of a pair of pixels costs beyond one of int8 weights.
         extra_pixels: what a pair of pixels costs beyond its blocks.
+        alone: whether the last pixel of an odd number is multiplied alone.
     """
     pixels, channels = shape.y[1] * shape.y[2], shape.y[3]
     blocks = -(-channels // raw8.BLOCK)
@@ -359,10 +365,16 @@ def cycles(
     if shape.lined:
         line = 14 + 0.85 * shape.x[2] * shape.x[3]
         rows = shape.y[1] * (20 + shape.slides.kernel[0] * line) + 5 * shape.line_bytes / 4
-    pairs = -(-pixels // PIXELS)
+    pairs = max(1, pixels // PIXELS)
     blank = 6 * shape.pairs if pixels == 1 else 0
+    last = pixels > 1 and pixels % PIXELS
+    if last and not alone:  # it runs as a pair
+        pairs, last = pairs + 1, 0
     block = block_cycles(shape, limits) + extra_block
-    return pairs * (blocks * block + 9 + extra_pixels) + pixels * widening + rows + blank + 60
+    multiplying = pairs * (blocks * block + 9 + extra_pixels)
+    if last:
+        multiplying += blocks * alone_cycles(shape, limits)
+    return multiplying + pixels * widening + rows + blank + 60
 
 
 def block_cycles(shape: Geometry, limits: tuple[int, int]) -> int:
@@ -370,6 +382,12 @@ def block_cycles(shape: Geometry, limits: tuple[int, int]) -> int:
     passes, _, _ = loop(shape.pairs)
     limiting = 6 * (limits[0] > -128) + 6 * (limits[1] < 127)
     return 49 + limiting + 15 * shape.pairs + 6 * passes
+
+
+def alone_cycles(shape: Geometry, limits: tuple[int, int]) -> float:
+    """Predicted cycles of four channels of a last pixel alone."""
+    limiting = 4 * (limits[0] > -128) + 4 * (limits[1] < 127)
+    return 37 + limiting + 9.5 * shape.pairs + 4 * (shape.pairs // 8)
 
 
 def widening_cycles(shape: Geometry) -> int:

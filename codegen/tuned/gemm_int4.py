@@ -41,6 +41,7 @@ def instance(layer: Layer, scales: Scaling, size: gemm.Geometry) -> Instance:
     words = np.concatenate([np.array([rule.addend]), blocks])
     count = -(-w.shape[0] // int4.CHANNELS)
     params = gemm.numbers(size, scales, x.grid.zero_point) | {
+        "alone": False,
         "elements": tuple(order),
         "packing": "int4",
         "twin": "int4",
@@ -82,7 +83,7 @@ def kernel(
     def cycles(layer: Layer) -> float:
         pairs = shape(layer).pairs
         total = 12 + 21 * (pairs // 4) + 5 * (pairs % 4)
-        return gemm.cycles(shape(layer), limits(layer), EXTRA_BLOCK, total)
+        return gemm.cycles(shape(layer), limits(layer), EXTRA_BLOCK, total, alone=False)
 
     def footprints(layer: Layer) -> tuple[Footprint | None, ...]:
         size = shape(layer)

@@ -377,6 +377,8 @@ def _pools(g: np.random.Generator) -> Iterator[Case]:
     most = OPS["max_pool"]
     yield Case("max-pool", network(most((2, 2), (2, 2)), image, x))
     yield Case("max-pool-padded", network(most((3, 3), (2, 2), (1, 1, 1, 1)), image, x))
+    words = [((1, 7, 9, 8), x)]
+    yield Case("max-words", network(most((3, 2), (2, 2)), words, x))
     mean = OPS["average_pool"]
     yield Case("average-pool", network(mean((2, 2), (2, 2)), image, y))
     yield Case("average-pool-padded", network(mean((3, 3), (2, 2), (1, 1, 1, 0)), image, y))

@@ -48,9 +48,11 @@ def test_other_sums_are_portable(graph: Graph, target: str) -> None:
     assert plan.choose(layer_of(graph, target)).name == "add.portable"
 
 
-@pytest.mark.parametrize("shape", [(1, 16, 16, 16), (1, 1, 1, 1028)])
-def test_price_of_a_sum(shape: tuple[int, ...], tmp_path: Path) -> None:
-    assert measured(addition(shape), tmp_path) <= 7 * np.prod(shape)
+@pytest.mark.parametrize(
+    ("shape", "most"), [((1, 16, 16, 16), 5.9), ((1, 1, 1, 1032), 6.2), ((1, 1, 1, 1028), 6.8)]
+)
+def test_price_of_a_sum(shape: tuple[int, ...], most: float, tmp_path: Path) -> None:
+    assert measured(addition(shape), tmp_path) <= most * np.prod(shape)
 
 
 def average(shape: tuple[int, ...], kernel: tuple[int, int]) -> Graph:
@@ -65,10 +67,8 @@ def test_whole_images_are_averaged_in_assembly() -> None:
     ("graph", "target"),
     [
         (average((1, 4, 4, 8), (4, 4)), "generic-m0plus"),
-        (average((1, 4, 4, 8), (4, 3)), "generic-m4"),
         (average((1, 4, 4, 6), (4, 4)), "generic-m4"),
         (average((1, 16, 17, 4), (16, 17)), "generic-m4"),  # sums leave 16 bits
-        (average((1, 1, 2, 1024), (1, 2)), "generic-m4"),  # the fourth pixel would be too far
     ],
 )
 def test_other_averages_are_portable(graph: Graph, target: str) -> None:
@@ -83,6 +83,11 @@ def test_price_of_an_average(shape: tuple[int, ...], tmp_path: Path) -> None:
 
 def measured(graph: Graph, folder: Path) -> int:
     """Cycles of a layer that gives every byte, and the predicted cycles within 3 %."""
+    return counted(graph, folder, within=0.03)
+
+
+def counted(graph: Graph, folder: Path, within: float) -> int:
+    """Cycles of a layer that gives every byte; the prediction may be off by such a share."""
     written = write(graph, "generic-m4", folder)
     inputs = networks.samples(graph, np.random.default_rng(1), 1)
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
@@ -91,5 +96,5 @@ def measured(graph: Graph, folder: Path) -> int:
         run = model.infer(tuple(x[0].tobytes() for x in inputs))
     layer = layer_of(graph)
     cycles = run.steps[0].cycles
-    assert plan.choose(layer).cycles(layer) == pytest.approx(cycles, rel=0.03)
+    assert plan.choose(layer).cycles(layer) == pytest.approx(cycles, rel=within)
     return cycles

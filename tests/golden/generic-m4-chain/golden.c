@@ -261,7 +261,7 @@ static void step0_3(struct step0 *s, int32_t count)
     }
 }
 
-/* "/pool/max_pool": max_pool.portable 4x4x4 -> 2x2x4. */
+/* "/pool/max_pool": max_pool.dsp 4x4x4 -> 2x2x4. */
 static void step0_4(struct step0 *s, int32_t count)
 {
     int8_t *const arena = s->arena;

@@ -300,7 +300,7 @@ static int step0_3(struct step0 *s, int32_t count)
     return 1;
 }
 
-/* "/pool/max_pool": max_pool.portable 4x4x4 -> 2x2x4. */
+/* "/pool/max_pool": max_pool.dsp 4x4x4 -> 2x2x4. */
 static int step0_4(struct step0 *s, int32_t count)
 {
     int8_t *const arena = s->arena;

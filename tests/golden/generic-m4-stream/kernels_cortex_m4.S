@@ -486,6 +486,49 @@ golden_dense_raw_4_4:
     pop     {r4-r11, pc}
     .size golden_dense_raw_4_4, . - golden_dense_raw_4_4
 
+    .section .text.golden_max_pool_2x2x4_4_k2x2, "ax", %progbits
+    .balign 4
+    .global golden_max_pool_2x2x4_4_k2x2
+    .type golden_max_pool_2x2x4_4_k2x2, %function
+    .thumb_func
+golden_max_pool_2x2x4_4_k2x2:
+    /* r0: x, r1: y. */
+    push {r4-r11, lr}
+    movw r3, #1
+    str.w r3, [sp, #-4]!
+    .balign 4
+.Lgolden_max_pool_2x2x4_4_k2x2_row:
+    movw lr, #1
+    .balign 4
+.Lgolden_max_pool_2x2x4_4_k2x2_column:
+    movw r3, #1
+    .balign 4
+.Lgolden_max_pool_2x2x4_4_k2x2_group:
+ldr r4, [r0], #4
+    ldr.w r5, [r0, #0]
+    ldr.w r6, [r0, #4]
+    ldr.w r7, [r0, #8]
+    ssub8 r10, r4, r5
+    sel r4, r4, r5
+    ssub8 r10, r4, r6
+    sel r4, r4, r6
+    ssub8 r10, r4, r7
+    sel r4, r4, r7
+    str r4, [r1], #4
+    subs.w r3, r3, #1
+    bne.w .Lgolden_max_pool_2x2x4_4_k2x2_group
+    addw r0, r0, #0
+    subs.w lr, lr, #1
+    bne.w .Lgolden_max_pool_2x2x4_4_k2x2_column
+    addw r0, r0, #4
+    ldr.w r3, [sp, #0]
+    subs.w r3, r3, #1
+    str.w r3, [sp, #0]
+    bne.w .Lgolden_max_pool_2x2x4_4_k2x2_row
+    add sp, sp, #4
+    pop {r4-r11, pc}
+    .size golden_max_pool_2x2x4_4_k2x2, . - golden_max_pool_2x2x4_4_k2x2
+
     .section .text.golden_dense_raw_16_3, "ax", %progbits
     .balign 4
     .global golden_dense_raw_16_3

@@ -14,7 +14,7 @@
  *       64      64           2..3  "point"
  *      128      16           2..2  "scratch2"
  *        0      64           3..4  "sum"
- *       52      16           4..5  "pool"
+ *       64      16           4..5  "pool"
  *        0       3           5..6  "head"
  *        0       3           6..6  "classes"
  */
@@ -44,7 +44,7 @@ static const int32_t step2_weights[13] = {
 /* Step 3: add.dsp 4x4x4 + 4x4x4 -> 4x4x4
  * from "/sum/add" */
 
-/* Step 4: max_pool.portable 4x4x4 -> 2x2x4
+/* Step 4: max_pool.dsp 4x4x4 -> 2x2x4
  * from "/pool/max_pool" */
 
 /* Step 5: dense.raw 16 -> 3
@@ -125,10 +125,10 @@ golden_status_t golden_run_step(golden_ctx_t *ctx, unsigned step)
         golden_add_4x4x4(arena + 0, arena + 64, arena + 0);
         break;
     case 4u:
-        golden_max_pool_4x4x4_4_k2x2_s2x2_down(arena + 0, arena + 52);
+        golden_max_pool_4x4x4_4_k2x2_s2x2(arena + 0, arena + 64);
         break;
     case 5u:
-        golden_dense_raw_16_3(arena + 52, step5_stream, arena + 0);
+        golden_dense_raw_16_3(arena + 64, step5_stream, arena + 0);
         break;
     case 6u:
         golden_softmax_3(arena + 0, step6_table, arena + 0);

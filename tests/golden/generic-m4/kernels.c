@@ -10,33 +10,6 @@ static inline int8_t saturate(int32_t value, int32_t low, int32_t high)
     return (int8_t)(value < low ? low : (value > high ? high : value));
 }
 
-void golden_max_pool_4x4x4_4_k2x2_s2x2_down(const int8_t *x, int8_t *y)
-{
-    for (int32_t row = 1; row >= 0; --row) {
-        for (int32_t column = 1; column >= 0; --column) {
-            int8_t *out = y + (row * 2 + column) * 4;
-
-            for (int32_t channel = 0; channel < 4; ++channel) {
-                int8_t largest = -128;
-
-                for (int32_t i = 0; i < 2; ++i) {
-                    const int32_t in_row = row * 2 + i * 1 - 0;
-
-                    for (int32_t j = 0; j < 2; ++j) {
-                        const int32_t in_column = column * 2 + j * 1 - 0;
-                        const int8_t value = x[(in_row * 4 + in_column) * 4 + channel];
-
-                        if (value > largest) {
-                            largest = value;
-                        }
-                    }
-                }
-                *out++ = largest;
-            }
-        }
-    }
-}
-
 void golden_softmax_3(const int8_t *x, const uint32_t *table, int8_t *y)
 {
     for (int32_t row = 0; row < 1; ++row) {

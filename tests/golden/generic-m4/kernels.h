@@ -12,7 +12,7 @@ void golden_conv2d_gemm_8x8x3_4_k3x3_s2x2(const int8_t *x, const int32_t *weight
 void golden_conv2d_depthwise_rows_4x4x4_4_k3x3(const int8_t *x, const int32_t *stream, int8_t *scratch, int8_t *y);
 void golden_conv2d_gemm_4x4x4_4_k1x1(const int8_t *x, const int32_t *weights, int8_t *scratch, int8_t *y);
 void golden_add_4x4x4(const int8_t *x0, const int8_t *x1, int8_t *y);
-void golden_max_pool_4x4x4_4_k2x2_s2x2_down(const int8_t *x, int8_t *y);
+void golden_max_pool_4x4x4_4_k2x2_s2x2(const int8_t *x, int8_t *y);
 void golden_dense_raw_16_3(const int8_t *x, const int32_t *stream, int8_t *y);
 void golden_softmax_3(const int8_t *x, const uint32_t *table, int8_t *y);
 

@@ -998,9 +998,53 @@ golden_add_4x4x4:
     movt r12, #26214
     movw lr, #34408
     movt lr, #65534
-    movw r3, #8
+    movw r3, #4
     .balign 4
 .Lgolden_add_4x4x4_loop:
+    ldr.w r4, [r0], #4
+    ldr.w r5, [r0], #4
+    ldr.w r6, [r1], #4
+    ldr.w r7, [r1], #4
+    sxtb16 r8, r4
+    sxtb16 r4, r4, ror #8
+    sxtb16 r9, r6
+    sxtb16 r6, r6, ror #8
+    smlabb r10, r8, r12, lr
+    smlatb r8, r8, r12, lr
+    smlabb r11, r4, r12, lr
+    smlatb r4, r4, r12, lr
+    smlabt r10, r9, r12, r10
+    smlatt r8, r9, r12, r8
+    smlabt r11, r6, r12, r11
+    smlatt r4, r6, r12, r4
+    ssat r10, #8, r10, asr #14
+    ssat r8, #8, r8, asr #14
+    ssat r11, #8, r11, asr #14
+    ssat r4, #8, r4, asr #14
+    bfi r10, r11, #8, #8
+    bfi r10, r8, #16, #8
+    bfi r10, r4, #24, #8
+    str.w r10, [r2], #4
+    sxtb16 r8, r5
+    sxtb16 r5, r5, ror #8
+    sxtb16 r9, r7
+    sxtb16 r7, r7, ror #8
+    smlabb r10, r8, r12, lr
+    smlatb r8, r8, r12, lr
+    smlabb r11, r5, r12, lr
+    smlatb r5, r5, r12, lr
+    smlabt r10, r9, r12, r10
+    smlatt r8, r9, r12, r8
+    smlabt r11, r7, r12, r11
+    smlatt r5, r7, r12, r5
+    ssat r10, #8, r10, asr #14
+    ssat r8, #8, r8, asr #14
+    ssat r11, #8, r11, asr #14
+    ssat r5, #8, r5, asr #14
+    bfi r10, r11, #8, #8
+    bfi r10, r8, #16, #8
+    bfi r10, r5, #24, #8
+    str.w r10, [r2], #4
     ldr.w r4, [r0], #4
     ldr.w r5, [r0], #4
     ldr.w r6, [r1], #4
@@ -1049,6 +1093,49 @@ golden_add_4x4x4:
     bne.w .Lgolden_add_4x4x4_loop
     pop {r4-r11, pc}
     .size golden_add_4x4x4, . - golden_add_4x4x4
+
+    .section .text.golden_max_pool_4x4x4_4_k2x2_s2x2, "ax", %progbits
+    .balign 4
+    .global golden_max_pool_4x4x4_4_k2x2_s2x2
+    .type golden_max_pool_4x4x4_4_k2x2_s2x2, %function
+    .thumb_func
+golden_max_pool_4x4x4_4_k2x2_s2x2:
+    /* r0: x, r1: y. */
+    push {r4-r11, lr}
+    movw r3, #2
+    str.w r3, [sp, #-4]!
+    .balign 4
+.Lgolden_max_pool_4x4x4_4_k2x2_s2x2_row:
+    movw lr, #2
+    .balign 4
+.Lgolden_max_pool_4x4x4_4_k2x2_s2x2_column:
+    movw r3, #1
+    .balign 4
+.Lgolden_max_pool_4x4x4_4_k2x2_s2x2_group:
+ldr r4, [r0], #4
+    ldr.w r5, [r0, #0]
+    ldr.w r6, [r0, #12]
+    ldr.w r7, [r0, #16]
+    ssub8 r10, r4, r5
+    sel r4, r4, r5
+    ssub8 r10, r4, r6
+    sel r4, r4, r6
+    ssub8 r10, r4, r7
+    sel r4, r4, r7
+    str r4, [r1], #4
+    subs.w r3, r3, #1
+    bne.w .Lgolden_max_pool_4x4x4_4_k2x2_s2x2_group
+    addw r0, r0, #4
+    subs.w lr, lr, #1
+    bne.w .Lgolden_max_pool_4x4x4_4_k2x2_s2x2_column
+    addw r0, r0, #16
+    ldr.w r3, [sp, #0]
+    subs.w r3, r3, #1
+    str.w r3, [sp, #0]
+    bne.w .Lgolden_max_pool_4x4x4_4_k2x2_s2x2_row
+    add sp, sp, #4
+    pop {r4-r11, pc}
+    .size golden_max_pool_4x4x4_4_k2x2_s2x2, . - golden_max_pool_4x4x4_4_k2x2_s2x2
 
     .section .text.golden_dense_raw_16_3, "ax", %progbits
     .balign 4
