@@ -64,7 +64,7 @@ compile_options = stacked(
     click.option(
         "--weights",
         type=click.Choice(WEIGHTS),
-        help="Weights of all layers but first, last and depthwise ones. [default: int8]",
+        help="Weights of all layers but depthwise ones and small ends. [default: int8]",
     ),
     click.option(
         "--scheme",

@@ -132,6 +132,7 @@ def _members(planned: plan.Plan, step: plan.Step) -> list[dict[str, Any]]:
             "kernel": stage.kernels[0].name,
             "macs": node_macs(planned.graph, stage.link.pixel.layer.node),
             "weight_bytes": sum(c.weight_bytes for i in stage.instances for c in i.constants),
+            "weights": weights.member(stage.link.pixel.layer),
             "output": stage.link.output,
             "output_shape": list(stage.link.pixel.layer.output.shape),
             "ring_pixels": stage.ring,

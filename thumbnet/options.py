@@ -28,7 +28,7 @@ class CompileOptions:
         target: name of a target, or the path of a user's TOML.
         calib: calibration data (`FILE.npz[:key]`), "random", or None to take it from `data`.
         method: how calibration turns values into ranges.
-        weights: of all layers but the first, the last and depthwise ones, unless a recipe names them.
+        weights: of all layers but depthwise ones and small ends, unless a recipe names them.
         scheme: how flash holds such weights; None = the plain way.
         rounding: how weights are rounded; None = the usual for their width.
         clip: how scales of weights are found; None = the usual for their width.

@@ -8,6 +8,8 @@ from typing import Any
 from codegen import plan
 from codegen.kernel import Layer
 
+WEIGHTED = ("conv2d", "dense")
+
 
 def layers(step: plan.Step) -> tuple[Layer, ...]:
     """The layers with weights that a step runs: more than one in a chain."""
@@ -15,7 +17,7 @@ def layers(step: plan.Step) -> tuple[Layer, ...]:
         found: Iterable[Layer] = (stage.link.pixel.layer for stage in step.chain.stages)
     else:
         found = (step.layer,)
-    return tuple(layer for layer in found if layer.node.op.kind in ("conv2d", "dense"))
+    return tuple(layer for layer in found if layer.node.op.kind in WEIGHTED)
 
 
 def stored_as(layer: Layer) -> str:
@@ -46,6 +48,11 @@ def describe(found: tuple[Layer, ...], weight_bytes: int) -> dict[str, Any]:
         "bits_per_weight": round((8 * weight_bytes + scales) / count, 3),
         "weight_count": count,
     }
+
+
+def member(layer: Layer) -> str | None:
+    """How flash holds the weights of a layer of a chain; None without weights."""
+    return stored_as(layer) if layer.node.op.kind in WEIGHTED else None
 
 
 def of_plan(planned: plan.Plan) -> str:

@@ -23,6 +23,7 @@ from codegen.quant.scheme import BITS, Scheme, counted
 from targets.errors import UsageError
 
 INT8_WIDTH = 8
+LARGE_END = 0.25  # of all weights
 Chosen = Mapping[str, tuple[str, Scheme]]
 """Weights and scheme by a layer's output; layers that are not named stay int8."""
 
@@ -44,7 +45,10 @@ class Formats:
 
 
 def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
-    """The layers to lower. The first and the last one and depthwise ones stay int8 unless they are named.
+    """The layers to lower. Unless they are named, depthwise ones stay int8, and so do the first and the last.
+
+    A first or last layer with more than a quarter of all weights is lowered too: little would be saved
+    without it.
 
     Raises:
         UsageError: no such layer or format, or a model that brings integer weights of its own.
@@ -61,7 +65,12 @@ def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
             hint = f"did you mean {close[0]!r}?" if close else "see the layers of recipe.toml"
             raise UsageError(f"recipe: the model has no layer {name!r} with weights", hint=hint)
     usual = schemes.find(formats.usual.weights, formats.usual.scheme)
-    ends = (*list(weighted)[:1], *list(weighted)[-1:])
+    sizes = {name: graph.tensors[node.inputs[1]].size for name, node in weighted.items()}
+    ends = {
+        name
+        for name in (*list(weighted)[:1], *list(weighted)[-1:])
+        if sizes[name] <= LARGE_END * sum(sizes.values())
+    }
     chosen = {}
     for name, node in weighted.items():
         found = None if name in ends or _is_depthwise(graph, node) else usual

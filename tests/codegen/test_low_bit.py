@@ -182,15 +182,15 @@ def test_a_graph_whose_weights_are_not_what_is_stored_is_refused() -> None:
         verify_quantized(graph.with_tensors(wrong))
 
 
-def chain(generator: np.random.Generator) -> Graph:
-    """Three dense layers with wide weights, called a, b and c."""
+def chain(generator: np.random.Generator, names: str = "abc") -> Graph:
+    """Dense layers with wide weights, each called by a letter."""
     graphs = [
         networks.weighted(OPS["dense"](), (1, 12), (12, 12), generator, ((0.05, 3), (0.05, 3)))
-        for _ in "abc"
+        for _ in names
     ]
     tensors = {"x0": graphs[0].tensors["x0"]}
     nodes = []
-    for name, before, graph in zip("abc", ("x0", "a", "b"), graphs, strict=True):
+    for name, before, graph in zip(names, ("x0", *names[:-1]), graphs, strict=True):
         node, w, b = graph.nodes[0], graph.tensors["w"], graph.tensors["b"]
         wide = generator.integers(-2047, 2048, w.shape).astype(np.int16)
         mine = replace(w, name=f"{name}.w", data=wide, quant=replace(w.grid, width=16))
@@ -198,24 +198,30 @@ def chain(generator: np.random.Generator) -> Graph:
         tensors[name] = replace(graph.tensors["y"], name=name)
         inputs = (before, f"{name}.w", f"{name}.b")
         nodes.append(replace(node, inputs=inputs, output=name, sources=(name,)))
-    last = replace(graphs[0].outputs[0], name="c", tensor="c")
+    last = replace(graphs[0].outputs[0], name=names[-1], tensor=names[-1])
     return verify_quantized(
         replace(graphs[0], tensors=tensors, nodes=tuple(nodes), outputs=(last,))
     )
 
 
 def test_first_and_last_layers_stay_int8_unless_they_are_named() -> None:
-    graph = chain(np.random.default_rng(0))
+    graph = chain(np.random.default_rng(0), "abcde")
     four = lower.Format("int4")
     chosen = lower.choose(graph, lower.Formats(four), False)
-    assert {name: weights for name, (weights, _) in chosen.items()} == {"b": "int4"}
+    assert {name: weights for name, (weights, _) in chosen.items()} == dict.fromkeys("bcd", "int4")
     named = lower.Formats(four, {"a": lower.Format(None, "vsq16"), "b": lower.Format("int8")})
     chosen = lower.choose(graph, named, False)
-    assert {name: scheme.name for name, (_, scheme) in chosen.items()} == {"a": "vsq16"}
-    with pytest.raises(UsageError, match="'d'"):
-        lower.choose(graph, lower.Formats(four, {"d": four}), False)
+    schemes_of = {name: scheme.name for name, (_, scheme) in chosen.items()}
+    assert schemes_of == {"a": "vsq16", "c": "uniform", "d": "uniform"}
+    with pytest.raises(UsageError, match="'f'"):
+        lower.choose(graph, lower.Formats(four, {"f": four}), False)
     with pytest.raises(UsageError, match="of its own"):
         lower.choose(graph, lower.Formats(four), True)
+
+
+def test_ends_with_a_large_share_of_the_weights_are_stored_too() -> None:
+    graph = chain(np.random.default_rng(0))
+    assert set(lower.choose(graph, lower.Formats(lower.Format("int4")), False)) == set("abc")
 
 
 def test_lowered_weights_stand_for_the_same_numbers() -> None:

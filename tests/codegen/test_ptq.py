@@ -205,7 +205,7 @@ def test_kept_corrections_lower_the_loss(digits: Digits) -> None:
 
 def test_layers_may_differ_and_brought_grids_stay(digits: Digits) -> None:
     nodes = [n for n in digits.graph.nodes if n.op.kind in ("conv2d", "dense")]
-    rules = {nodes[0].label: ptq.WeightRule(8)}
+    rules = {nodes[0].output: ptq.WeightRule(8)}
     settings = {"default": ptq.WeightRule(2), "layers": rules, "correct_bias": "off"}
     graph = digits.quantized(**settings)
     largest = [int(np.abs(t.values).max()) for t in weights(graph)]
@@ -227,3 +227,25 @@ def test_the_quantizer_keeps_these_weights(digits: Digits) -> None:
     final = quantize.quantize(graph, found, imported=False)
     for before, after in zip(weights(graph), weights(final), strict=True):
         assert (before.values == after.values).all() and before.grid.scales == after.grid.scales
+
+
+def test_scales_that_are_tried_are_no_worse_than_each(digits: Digits) -> None:
+    """Per channel: the least error of outputs among the methods, with what each rounds to."""
+    rng = np.random.default_rng(3)
+    w, x = rng.normal(size=(1, 6, 20)), rng.normal(size=(50, 20))
+    h, least = (x.T @ x)[None], np.zeros((1, 6, 1))
+    errors = {}
+    for method in (*ptq.TRIED, ptq.AUTO):
+        rule = ptq.WeightRule(4, method, "gptq")
+        scales, stored = ptq._fitted(w, h, least, rule, 0)
+        errors[method] = rounding.output_error(w, stored, scales, h)
+    each = np.stack([errors[method] for method in ptq.TRIED])
+    np.testing.assert_array_equal(errors[ptq.AUTO], each.min(axis=0))
+    assert len(set(each.argmin(axis=0).ravel())) > 1, "one method is the best for all channels"
+
+
+def test_layers_that_are_left_keep_their_floats(digits: Digits) -> None:
+    node = next(n for n in digits.graph.nodes if n.op.kind == "conv2d")
+    graph = digits.quantized(left=frozenset({node.output}), correct_bias="off")
+    assert graph.tensors[node.inputs[1]] is digits.graph.tensors[node.inputs[1]]
+    assert all(t.quant for t in weights(graph) if t.name != node.inputs[1])
