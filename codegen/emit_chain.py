@@ -10,6 +10,8 @@ from codegen.names import comment
 from codegen.pixel import WORD
 from codegen.plan import Plan, Step
 
+BLOCK = 4 * WORD
+
 
 def params(plan: Plan, step: Step, chain: Chain) -> dict[str, object]:
     """Of the whole chain."""
@@ -39,14 +41,21 @@ def _source(step: Step, chain: Chain) -> dict[str, object] | None:
     }
 
 
-def tools(drivers: str) -> dict[str, bool]:
+def tools(drivers: str) -> dict[str, object]:
     """Which of the shared functions the drivers use."""
     return {
-        "words": "_words(" in drivers,
+        "units": [unit for unit in ("words", "blocks") if f"_{unit}(" in drivers],
         "bytes": "move(" in drivers or "take(" in drivers,
         "takes": "take(" in drivers,
         "fills": "fill(" in drivers,
     }
+
+
+def _unit(depth: int) -> str:
+    """What windows of so many channels are copied by: the suffix of a function."""
+    if depth % BLOCK == 0:
+        return "_blocks"
+    return "_words" if depth % WORD == 0 else ""
 
 
 def _stage(plan: Plan, step: Step, chain: Chain, index: int) -> dict[str, object]:
@@ -64,7 +73,7 @@ def _stage(plan: Plan, step: Step, chain: Chain, index: int) -> dict[str, object
         "summary": f"{comment(stage.link.name)}: {stage.kernels[0].name} {shapes} -> {result}{ring}.",
         "window": _window(stage) if _moves(stage) else None,
         "gathers": stage.gathers,
-        "unit": "_words" if form.layer.activations[0].shape[-1] % WORD == 0 else "",
+        "unit": _unit(form.layer.activations[0].shape[-1]),
         "collects": form.collects,
         "fill": form.fill,
         "patch": patch,
