@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test sweep check bench golden wheel clean
+.PHONY: help demo test sweep check bench golden site wheel clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -30,6 +30,10 @@ bench: $(VENV)/.dev ## measure the reference models and single kernels; writes b
 golden: $(VENV)/.dev ## rewrite the reviewed C of tests/golden/; then read the diff
 	$(BIN)/python -m tests.golden.rewrite
 	git --no-pager diff --stat -- tests/golden
+
+site: $(VENV)/.dev ## build the documents into build/site; any warning is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[site]"
+	$(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 wheel: $(VENV)/.dev ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
