@@ -100,6 +100,7 @@ def test_qemu_gives_the_same_bytes_and_counts(task: Task, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "task", [t for t in TASKS if t.name in MOST_BALANCED_FLASH], ids=lambda task: task.name
 )
+@pytest.mark.sweep
 def test_balanced_is_almost_as_fast_in_far_less_flash(task: Task) -> None:
     fast = measure(task, "generic-m4", "auto", accuracy="none", optimize="speed")
     proved(fast)

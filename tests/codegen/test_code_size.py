@@ -24,6 +24,7 @@ gcc = pytest.mark.skipif(not shutil.which("arm-none-eabi-gcc"), reason="sizes ar
 
 
 @gcc
+@pytest.mark.sweep
 @pytest.mark.parametrize("kernel", TUNED, ids=lambda kernel: kernel.name)
 def test_assembly(kernel: Kernel, tmp_path: Path) -> None:
     target = next(name for name in ("generic-m4", "generic-m0plus") if list(_layers(kernel, name)))

@@ -135,6 +135,7 @@ def convolutions(draw: st.DrawFn) -> Graph:
     return convolution(size, extreme, grids=grids, pads=pads, stride=(stride, stride), clamp=clamp)
 
 
+@pytest.mark.sweep  # depthwise_rows has the same in every run
 @pytest.mark.parametrize("order", ORDERS)
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graph=convolutions(), seed=st.integers(0, 2**32))

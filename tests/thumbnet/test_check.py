@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "examples/digits/digits.onnx"
 DATA = str(ROOT / "examples/digits/digits.npz")
 SMALL = ("stm32vldiscovery",)  # too little memory for kws
+QUICK = ("netduinoplus2", "microbit")  # the others are left to the sweep
 QEMU_BOARDS = (
     "netduinoplus2",
     "stm32vldiscovery",
@@ -115,7 +116,13 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("target", QEMU_BOARDS)
+@pytest.mark.parametrize(
+    "target",
+    [
+        target if target in QUICK else pytest.param(target, marks=pytest.mark.sweep)
+        for target in QEMU_BOARDS
+    ],
+)
 def test_one_image_on_two_emulators(target: str, qemu: str, data_dir: Path, tmp_path: Path) -> None:
     """Twenty samples of KWS, or of digits on the smallest board, byte for byte, over the serial port."""
     model, data = data_dir / "models/kws.onnx", str(data_dir / "datasets/kws01.npz")

@@ -35,7 +35,13 @@ BOARDS = {  # of each family one, and the clock that it states
 ELSEWHERE = {"mps2", "mps2-tz", "nrf51", "stellaris", "stm32f1"}  # tested in test_check.py
 
 
-@pytest.mark.parametrize("target", BOARDS)
+@pytest.mark.parametrize(
+    "target",
+    [
+        target if index % 5 == 0 else pytest.param(target, marks=pytest.mark.sweep)
+        for index, target in enumerate(BOARDS)
+    ],
+)
 def test_a_board_answers_over_its_uart(target: str, tmp_path: Path) -> None:
     options = CompileOptions(target=target, data=DATA, calib_samples=16, method="minmax")
     project.write(tmp_path, compiler.compile_model(DIGITS / "digits.onnx", options).files)
