@@ -119,4 +119,6 @@ def test_every_byte_on_other_cores(task: Task, target: str, compiler: Toolchain)
     found = measure(task, target, compiler, accuracy="none")
     proved(found)
     if target == "generic-m0plus":
-        assert found["instructions"] <= MOST_INSTRUCTIONS[task.name]
+        fast = measure(task, target, compiler, accuracy="none", optimize="speed")
+        proved(fast)
+        assert fast["instructions"] <= MOST_INSTRUCTIONS[task.name]
