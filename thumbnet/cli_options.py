@@ -56,7 +56,7 @@ compile_options = stacked(
     ),
     click.option(
         "--calib-samples",
-        default=256,
+        default=1024,
         show_default=True,
         type=click.IntRange(1),
         help="Calibration samples to use at most.",

@@ -54,7 +54,7 @@ class CompileOptions:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     simplify: bool = False
     name: str | None = None
-    calib_samples: int = 256
+    calib_samples: int = 1024
     seed: int = 0
     budget: Budget = field(default_factory=Budget)
     dump: Path | None = None

@@ -16,7 +16,7 @@ from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import Footprint, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
-from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
+from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul, stable_matmul
 from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 from codegen.tuned import (
@@ -108,7 +108,7 @@ class Conv2D:
         (down, across), (deep, wide) = self.stride, self.dilation
         patches = seen[:, ::down, ::across, :, ::deep, ::wide].transpose(0, 1, 2, 4, 5, 3)
         matrix = patches.reshape(-1, w[0].size)
-        product: FloatArray = matrix @ w.reshape(w.shape[0], -1).T
+        product = stable_matmul(matrix, w.reshape(w.shape[0], -1))
         return product.reshape(x.shape[0], rows, columns, w.shape[0])
 
 

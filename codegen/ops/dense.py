@@ -28,7 +28,7 @@ from codegen.kernel import (
 )
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import transpose
-from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul
+from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul, stable_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.tuned import dense as packing
 from codegen.tuned import dense_int4, dense_pairs, limbs
@@ -54,7 +54,7 @@ class Dense:
     def evaluate(self, inputs: tuple[Array, ...]) -> Array:
         """x · wᵀ + b."""
         x, w, b = as_floats(inputs)
-        y = x @ w.T + b
+        y = stable_matmul(x, w) + b
         return y if self.clamp is None else np.clip(y, *self.clamp)
 
 

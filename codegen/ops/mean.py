@@ -38,7 +38,9 @@ class Mean:
     def evaluate(self, inputs: tuple[Array, ...]) -> Array:
         """The mean."""
         (x,) = as_floats(inputs)
-        return np.asarray(x.mean(axis=self.axes, keepdims=self.keepdims), np.float32)
+        return np.asarray(
+            x.mean(axis=self.axes, dtype=np.float64, keepdims=self.keepdims), np.float32
+        )
 
 
 def _reduce_mean(node: OnnxNode, b: Builder) -> None:

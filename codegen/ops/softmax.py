@@ -33,7 +33,7 @@ class Softmax:
     def evaluate(self, inputs: tuple[Array, ...]) -> Array:
         """The probabilities."""
         (x,) = as_floats(inputs)
-        powers = np.exp(x - x.max(axis=-1, keepdims=True))
+        powers = np.exp((x - x.max(axis=-1, keepdims=True)).astype(np.float64))
         return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
 
 

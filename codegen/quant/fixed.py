@@ -177,3 +177,16 @@ def exact_matmul(x: Array, w: Array) -> npt.NDArray[np.int32]:
     dtype = np.float32 if reach < 2**24 else np.float64
     product: npt.NDArray[np.int32] = (x.astype(dtype) @ w.T.astype(dtype)).astype(np.int32)
     return product
+
+
+def stable_matmul(x: Array, w: Array) -> npt.NDArray[np.float32]:
+    """x (..., K) times w (N, K) transposed, float32, alike on every machine.
+
+    BLAS adds in an order of its own on every processor and number of threads. In float64 its differences
+    vanish when the sum is rounded to float32, save for sums within 2**-29 of a tie. Without it, weights
+    rounded one after the other (codegen.quant.rounding.gptq) would differ from machine to machine.
+    """
+    product: npt.NDArray[np.float32] = (x.astype(np.float64) @ w.T.astype(np.float64)).astype(
+        np.float32
+    )
+    return product

@@ -172,9 +172,8 @@ def _hessian(node: Node, x: Array, shape: tuple[int, ...]) -> Floats:
     every = -(-len(parts[0]) // ROWS)
     # (rows, G, taps, inner) -> (G, rows, K): K runs over taps, then channels, as weights do.
     seen = np.stack([part[::every] for part in parts], axis=2)
-    matrix = seen.reshape(len(seen), groups, length).transpose(1, 0, 2).astype(np.float32)
-    found = np.swapaxes(matrix, 1, 2) @ matrix
-    return found.astype(np.float64)
+    matrix = seen.reshape(len(seen), groups, length).transpose(1, 0, 2).astype(np.float64)
+    return np.asarray(np.swapaxes(matrix, 1, 2) @ matrix)
 
 
 def _correct(twins: Twins, settings: Settings, progress: Callable[[int], None]) -> None:

@@ -32,7 +32,7 @@ BOARDS = {  # of each family one, and the clock that it states
     "pico2": 12_000_000,
     "teensy41": 396_000_000,
 }
-ELSEWHERE = {"mps2", "mps2-tz", "nrf51", "stellaris", "stm32f1"}  # tested in test_check.py
+ELSEWHERE = {"mps2", "mps2-tz", "nrf51", "stellaris", "stm32f1"}  # tested in checking/test_check.py
 
 
 @pytest.mark.parametrize(
