@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import count
 
+from codegen import window as sliding
 from codegen.fused import Chain, Stage
 from codegen.names import comment
 from codegen.pixel import WORD
@@ -148,12 +149,7 @@ def _window(stage: Stage) -> Mapping[str, object]:
     ]
     return {
         "columns": window.kernel[1],
-        "stride_rows": window.stride[0],
-        "stride_columns": window.stride[1],
-        "dilation_rows": window.dilation[0],
-        "dilation_columns": window.dilation[1],
-        "pad_top": window.pads[0],
-        "pad_left": window.pads[1],
+        **sliding.moves(window),
         "last_row": last[0],
         "last_column": last[1],
         "pads_rows": pads[0],

@@ -21,13 +21,20 @@ def params(window: Window, x: Shape, y: Shape) -> dict[str, object]:
         "out_columns": y[2],
         "kernel_rows": window.kernel[0],
         "kernel_columns": window.kernel[1],
+        **moves(window),
+        "padded": any(window.pads),
+    }
+
+
+def moves(window: Window) -> dict[str, object]:
+    """How a window slides: where it starts, and what lies between its places and between its taps."""
+    return {
         "stride_rows": window.stride[0],
         "stride_columns": window.stride[1],
         "dilation_rows": window.dilation[0],
         "dilation_columns": window.dilation[1],
         "pad_top": window.pads[0],
         "pad_left": window.pads[1],
-        "padded": any(window.pads),
     }
 
 

@@ -27,7 +27,30 @@ class EmulatedInference(Inference):
     events: tuple[Mapping[int, Events], ...] = ()
 
 
-class EmulatedModel:
+class _Booted:
+    """A firmware on a machine: booted by `with`, closed behind it."""
+
+    def __init__(self, machine: Engine) -> None:
+        self._machine = machine
+
+    def _boot(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        """Boots the firmware."""
+        try:
+            self._boot()
+        except BaseException:  # no __exit__ follows: nothing may be left running
+            self._machine.close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes the machine."""
+        self._machine.close()
+
+
+class EmulatedModel(_Booted):
     """The emulator's `Machine`. The image must hold what templates/board/main.c.j2 makes."""
 
     def __init__(
@@ -46,26 +69,13 @@ class EmulatedModel:
             cycles_model: how to price steps.
             arena: what each step is meant to access; a machine that watches then checks every byte.
         """
-        self._machine = machine
+        super().__init__(machine)
         self._image = image
         self._pricing = pricing(cycles_model)
         self._map = arena
         self._shadow: Shadow | None = None
         self._context = 0
         self._arena = 0
-
-    def __enter__(self) -> Self:
-        """Boots the firmware."""
-        try:
-            self._boot()
-        except BaseException:  # no __exit__ follows: nothing may be left running
-            self._machine.close()
-            raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Closes the machine."""
-        self._machine.close()
 
     def attach(self) -> None:
         """Takes the machine for this model: its context and arena, and what it may access."""
@@ -163,7 +173,7 @@ class EmulatedModel:
         return StepCount(cost.instructions, cost.cycles)
 
 
-class EmulatedApp:
+class EmulatedApp(_Booted):
     """Several models in one firmware, in one arena, on one machine: they run one after the other.
 
     The image must hold what templates/app makes.
@@ -173,22 +183,12 @@ class EmulatedApp:
         self, machine: Engine, images: Sequence[ModelImage], arenas: Sequence[ArenaMap | None]
     ) -> None:
         """Takes over a machine that has not been booted; see EmulatedModel."""
-        self._machine = machine
+        super().__init__(machine)
         pairs = zip(images, arenas, strict=True)
         self._models = tuple(EmulatedModel(machine, image, arena=arena) for image, arena in pairs)
 
-    def __enter__(self) -> Self:
-        """Boots the firmware."""
-        try:
-            _boot(self._machine, "app")
-        except BaseException:  # no __exit__ follows: nothing may be left running
-            self._machine.close()
-            raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Closes the machine."""
-        self._machine.close()
+    def _boot(self) -> None:
+        _boot(self._machine, "app")
 
     def infer(self, model: int, inputs: tuple[bytes, ...]) -> EmulatedInference:
         """Runs one inference of one of the models, which may touch no other's context."""

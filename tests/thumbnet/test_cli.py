@@ -33,9 +33,9 @@ def thumbnet(*arguments: object, **environment: str) -> subprocess.CompletedProc
     )
 
 
-def result(*arguments: object) -> dict[str, Any]:
-    done = thumbnet(*arguments, "--json")
-    assert done.returncode == 0, done.stderr
+def result(*arguments: object, **environment: str) -> dict[str, Any]:
+    done = thumbnet(*arguments, "--json", **environment)
+    assert done.returncode == 0, (done.stdout, done.stderr)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from emulator import bridge
-from emulator.firmware import Firmware
 from targets import drives, load, names, usb
 from targets.errors import DeviceError
 from targets.target import Target
 from targets.usb import Device
-from thumbnet import compiler, doctor, flashing, project, verify
+from tests.thumbnet.checking.boards import served
+from tests.thumbnet.test_cli import result, thumbnet
+from thumbnet import compiler, doctor, flashing, project
 from thumbnet.options import CompileOptions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DIGITS = ROOT / "examples/digits"
-
-
-def thumbnet(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "thumbnet", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1", **environment},
-    )
-
-
-def result(*arguments: object, **environment: str) -> dict[str, Any]:
-    done = thumbnet(*arguments, "--json", **environment)
-    assert done.returncode == 0, (done.stdout, done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
 
 
 def generated(folder: Path, board: str) -> Path:
@@ -147,25 +122,6 @@ def test_a_board_confirms_what_it_runs(
         flashing.flash(pico, options, refuse)
     dry = flashing.FlashOptions(port=str(tmp_path), dry_run=True)
     assert flashing.flash(pico, dry, refuse)["confirmed"] is False
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """A project's firmware on the emulated board, in a thread: the URL of its console."""
-    manifest = project.read_manifest(folder)
-    elf = verify.build(folder).elf
-    firmware, outside = Firmware(load(manifest["target"]), elf), bridge.link("socket://127.0.0.1:0")
-    ended = threading.Event()
-    server = threading.Thread(
-        target=bridge.serve, args=(firmware, outside), kwargs={"stopped": ended.is_set}
-    )
-    server.start()
-    try:
-        yield outside.name
-    finally:
-        ended.set()
-        server.join()
-        outside.close()
 
 
 def test_flash_asks_the_board_over_the_link(nucleo: Path, pico: Path, tmp_path: Path) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.thumbnet.test_cli import thumbnet
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DIGITS = ROOT / "examples/digits/digits.onnx"
@@ -72,14 +71,6 @@ BUGS = {
         "", "no reset handler", step=None, startup=("        Reset_Handler,\n", "        0,\n")
     ),
 }
-
-
-def thumbnet(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "thumbnet", *map(str, arguments)]
-    environment = {**os.environ, "NO_COLOR": "1"}
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=ROOT, env=environment
-    )
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +14,7 @@ from emulator.firmware_port import FirmwarePort
 from targets import load
 from targets.link import ports
 from targets.link.board import Board
-from thumbnet import checking, compiler, project
+from thumbnet import checking, compiler, project, verify
 from thumbnet.options import CompileOptions, RunOptions
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,8 +46,8 @@ def generate(
 def served(folder: Path, line: str = "socket://127.0.0.1:0") -> Iterator[str]:
     """A project's firmware on the emulated board, in a thread: the URL of its console."""
     manifest = project.read_manifest(folder)
-    image = folder / "build" / f"{manifest['model']}.elf"
-    firmware, outside = Firmware(load(manifest["target"]), image), bridge.link(line)
+    firmware = Firmware(load(manifest["target"]), verify.build(folder).elf)
+    outside = bridge.link(line)
     ended = threading.Event()
     server = threading.Thread(
         target=bridge.serve, args=(firmware, outside), kwargs={"stopped": ended.is_set}
@@ -82,15 +79,3 @@ def checks(port: str, folder: Path, data: str, samples: int) -> dict[str, Any]:
     )
     assert (found["samples"], found["mismatched_bytes"]) == (samples, 0)
     return found
-
-
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "thumbnet", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "NO_COLOR": "1"},
-        timeout=120,
-    )

@@ -20,11 +20,11 @@ from tests.thumbnet.checking.boards import (
     QUICK,
     SMALL,
     checks,
-    command,
     connected,
     generate,
     served,
 )
+from tests.thumbnet.test_cli import thumbnet
 from thumbnet import project, verify
 from thumbnet.options import RunOptions
 
@@ -57,7 +57,7 @@ def test_one_image_on_two_emulators(target: str, qemu: str, data_dir: Path, tmp_
 
 def test_json_has_the_keys_of_emulate(digits: Path) -> None:
     with served(digits) as port:
-        done = command("check", digits, "--port", port, "--data", DATA, "--json")
+        done = thumbnet("check", digits, "--port", port, "--data", DATA, "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     emulated = verify.verify(digits, RunOptions(data=DATA))
@@ -71,7 +71,7 @@ def test_json_has_the_keys_of_emulate(digits: Path) -> None:
 
 def test_a_table_for_people(digits: Path) -> None:
     with served(digits) as port:
-        done = command("check", digits, "--port", port, "--data", DATA, "--accuracy", "none")
+        done = thumbnet("check", digits, "--port", port, "--data", DATA, "--accuracy", "none")
     assert done.returncode == 0, done.stderr
     assert "0 mismatched bytes in 20 samples on the board at socket://" in done.stdout
     assert "cycles by its DWT" in done.stdout
@@ -91,7 +91,7 @@ def test_a_wrong_byte_is_traced_to_its_layer(digits: Path, tmp_path: Path) -> No
     project.write(folder, files | {f"{name}.c": changed.encode()})
     verify.build(folder)
     with served(folder) as port:
-        done = command(
+        done = thumbnet(
             *("check", folder, "--port", port, "--data", DATA, "--accuracy", "none", "--json")
         )
     assert done.returncode == 4

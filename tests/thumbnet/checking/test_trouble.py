@@ -22,7 +22,8 @@ from targets.link import ports
 from targets.link.board import Board, WrongBuild
 from targets.link.client import Client, Faulted, Garbage, NoAnswer
 from targets.link.messages import Area
-from tests.thumbnet.checking.boards import BOARD, command, connected, generate, options, served
+from tests.thumbnet.checking.boards import BOARD, connected, generate, options, served
+from tests.thumbnet.test_cli import thumbnet
 from thumbnet import checking, compiler, project, verify
 
 
@@ -185,10 +186,10 @@ def test_ports_that_do_not_open(tmp_path: Path) -> None:
 
 
 def test_exit_codes(digits: Path, tmp_path: Path) -> None:
-    done = command("check", digits, "--port", "/dev/ttyNONE", "--accuracy", "none", "--json")
+    done = thumbnet("check", digits, "--port", "/dev/ttyNONE", "--accuracy", "none", "--json")
     assert done.returncode == 5
     assert json.loads(done.stdout)["error"]["code"] == 5
     plain = generate("generic-m4", tmp_path / "plain")
-    done = command("check", plain, "--port", "/dev/ttyNONE")
+    done = thumbnet("check", plain, "--port", "/dev/ttyNONE")
     assert done.returncode == 2
     assert "no console" in done.stderr
