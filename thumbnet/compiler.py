@@ -24,7 +24,7 @@ from codegen import (
 )
 from codegen.ir import Array, Graph
 from codegen.names import identifier
-from codegen.quant import calibrate, clipping, lower, quantize
+from codegen.quant import calibrate, clipping, compact, lower, quantize
 from codegen.quant import weights as quant_weights
 from codegen.select import Budget
 from targets import Target
@@ -94,7 +94,9 @@ def prepare(
         graph = _adopt_input_grid(graph, grid_source)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
-    quantized = prune.prune(quantize.quantize(graph, ranges, imported))
+    # Weights alone on a grid, as weight-only quantizers leave them, say nothing about rounding.
+    rounds = any(tensor.quant and tensor.data is None for tensor in graph.tensors.values())
+    quantized = prune.prune(quantize.quantize(graph, ranges, rounds))
     chosen = lower.choose(quantized, _formats(options, choices), imported)
     rounding = _rounding(options, choices)
     rules = quant_weights.settings(graph, chosen, rounding, options.seed)
@@ -104,6 +106,8 @@ def prepare(
             rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
         wide = prune.prune(quantize.quantize(rounded, ranges, imported, chosen))
         quantized = lower.lower(wide, chosen, options.force)
+    if imported:
+        quantized = compact.compact(quantized)
     return Prepared(graph, quantized, method if ranges else None, tuple(warnings), rounding)
 
 
