@@ -97,6 +97,8 @@ def prepare(
     # Weights alone on a grid, as weight-only quantizers leave them, say nothing about rounding.
     rounds = any(tensor.quant and tensor.data is None for tensor in graph.tensors.values())
     quantized = prune.prune(quantize.quantize(graph, ranges, rounds))
+    if imported:
+        quantized = compact.compact(quantized)
     chosen = lower.choose(quantized, _formats(options, choices), imported)
     rounding = _rounding(options, choices)
     rules = quant_weights.settings(graph, chosen, rounding, options.seed)
@@ -106,8 +108,6 @@ def prepare(
             rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
         wide = prune.prune(quantize.quantize(rounded, ranges, imported, chosen))
         quantized = lower.lower(wide, chosen, options.force)
-    if imported:
-        quantized = compact.compact(quantized)
     return Prepared(graph, quantized, method if ranges else None, tuple(warnings), rounding)
 
 

@@ -22,6 +22,8 @@ from targets.errors import UnsupportedModel
 from tests.codegen import dialect_models as models
 from tests.codegen.dialect_models import Weights
 from tests.codegen.tiny_models import Net, node
+from thumbnet import compiler, workflow
+from thumbnet.options import CompileOptions, RunOptions
 
 SAMPLES = 40
 DIALECTS = Path(__file__).parent / "dialects"
@@ -263,3 +265,18 @@ def test_matmul_nbits(block: int, symmetric: bool, tmp_path: Path) -> None:
     (wanted,) = session.run(None, {"x": x})
     (mine,) = execute.run_float(graph, (x,))
     np.testing.assert_allclose(mine.astype(np.float64), wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["brevitas_qcdq_w4", "brevitas_qonnx_ternary"])
+def test_the_firmware_follows(name: str, tmp_path: Path) -> None:
+    """Every byte, on an emulated core; a recipe that was written can be read again."""
+    model, recipe = DIALECTS / f"{name}.onnx", tmp_path / "recipe.toml"
+    running = RunOptions(max_samples=3)
+    _, found = workflow.run(model, CompileOptions(target="generic-m4"), running)
+    assert found["mismatched_bytes"] == 0
+    assert {layer["weights_bits"] for layer in found["layers"]} == {4 if "w4" in name else 2}
+    first = compiler.compile_model(model, CompileOptions())
+    recipe.write_bytes(first.files["recipe.toml"])
+    assert "weights" in recipe.read_text()
+    again = compiler.compile_model(model, CompileOptions(recipe=recipe))
+    assert again.files["recipe.toml"] == first.files["recipe.toml"]
