@@ -280,3 +280,55 @@ def test_the_firmware_follows(name: str, tmp_path: Path) -> None:
     assert "weights" in recipe.read_text()
     again = compiler.compile_model(model, CompileOptions(recipe=recipe))
     assert again.files["recipe.toml"] == first.files["recipe.toml"]
+
+
+def relu_between(m: models.Maker, form: str) -> str:
+    """What PyTorch and TensorFlow exporters write: float weights that are quantized in the graph."""
+    x = m.activation("x", "in", 0.02, 120, models.UINT8)
+    w = m.real("w", m.generator.normal(0, 0.2, (models.CHANNELS, models.SHAPE[1], 3, 3)))
+    grid = [m.real("ws", m.generator.uniform(0.002, 0.006, models.CHANNELS))]
+    grid.append(m.tensor("wz", models.INT8, np.zeros(models.CHANNELS)))
+    w = m.node("QuantizeLinear", [w, *grid], "wq", axis=0)
+    w = m.node("DequantizeLinear", [w, *grid], "wd", axis=0)
+    if form == "hwio":  # as tf2onnx leaves it: a transposition that nobody folded
+        stored = m.generator.integers(-127, 128, (3, 3, models.SHAPE[1], models.CHANNELS))
+        w = m.node("DequantizeLinear", [m.tensor("h", models.INT8, stored), *grid], "hd", axis=3)
+        w = m.node("Transpose", [w], "ht", perm=[3, 2, 0, 1])
+    if form == "nhwc":
+        x = m.node("Transpose", [x], "to", perm=[0, 2, 3, 1])
+        x = m.node(
+            "Transpose",
+            [m.activation(x, "mid", 0.02, 120, models.UINT8)],
+            "from",
+            perm=[0, 3, 1, 2],
+        )
+    bias = m.real("b", m.generator.uniform(-0.5, 0.5, models.CHANNELS))
+    y = m.node("Conv", [x, w, bias], "conv", pads=[1, 1, 1, 1])
+    if form == "relu6":
+        y = m.node("Clip", [y, m.real("lo", np.array(0)), m.real("hi", np.array(2))], "clip")
+    elif form == "twice":  # a rounding before the activation, and one after it
+        y = m.activation(
+            m.node("Relu", [m.activation(y, "pre", 0.03, 110, models.UINT8)], "relu"),
+            "post",
+            0.03,
+            110,
+            models.UINT8,
+        )
+    else:
+        y = m.node("Relu", [y], "relu")
+    return m.activation(
+        y, "out", 0.015 if form != "twice" else 0.03, 0 if form != "twice" else 110, models.UINT8
+    )
+
+
+@pytest.mark.parametrize("form", ["plain", "relu6", "twice", "hwio", "nhwc"])
+def test_forms_of_pytorch_and_tensorflow(form: str, tmp_path: Path) -> None:
+    m = models.Maker(np.random.default_rng(6))
+    model = m.model(relu_between(m, form))
+    graph = imported(model, tmp_path)
+    assert [node.op.kind for node in graph.nodes] == ["conv2d"]
+    x = samples()
+    mine, their = ours(graph, x), theirs(graph, model, x)
+    assert len(np.unique(their)) > 50
+    assert np.abs(mine - their).max() <= 1
+    assert (mine == their).mean() >= 0.995
