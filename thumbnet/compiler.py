@@ -85,6 +85,8 @@ def prepare(
         graph = _renamed(graph, options.name)
     graph = pipeline.run(graph, dump=options.dump)
     imported = any(tensor.quant for tensor in graph.tensors.values())
+    # Weights alone on a grid, as weight-only quantizers leave them, say nothing about rounding.
+    rounds = any(tensor.quant and tensor.data is None for tensor in graph.tensors.values())
     method = options.method or (choices.calibration if choices else None) or "mse"
     warnings: list[str] = []
     ranges: dict[str, clipping.Range] = {}
@@ -94,8 +96,6 @@ def prepare(
         graph = _adopt_input_grid(graph, grid_source)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
-    # Weights alone on a grid, as weight-only quantizers leave them, say nothing about rounding.
-    rounds = any(tensor.quant and tensor.data is None for tensor in graph.tensors.values())
     quantized = prune.prune(quantize.quantize(graph, ranges, rounds))
     if imported:
         quantized = compact.compact(quantized)

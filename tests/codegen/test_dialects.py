@@ -15,6 +15,7 @@ from onnx import TensorProto, numpy_helper
 from codegen import execute, importer, pipeline, reference
 from codegen.ir import Array, Graph
 from codegen.lowering import qonnx
+from codegen.ops.dense import Dense
 from codegen.qdq import constant_value
 from codegen.quant.compact import compact, storage
 from codegen.quant.quantize import quantize
@@ -332,3 +333,17 @@ def test_forms_of_pytorch_and_tensorflow(form: str, tmp_path: Path) -> None:
     assert len(np.unique(their)) > 50
     assert np.abs(mine - their).max() <= 1
     assert (mine == their).mean() >= 0.995
+
+
+def test_grids_of_weights_alone_say_nothing_about_rounding(tmp_path: Path) -> None:
+    constants: dict[str, Array] = {
+        "w": np.random.default_rng(1).integers(-8, 8, (6, 10)).astype(np.int8),
+        "s": np.full(10, 0.1, np.float32),
+    }
+    nodes = [node("DequantizeLinear", "w s", "d", axis=1), node("MatMul", "x d")]
+    path = Net(nodes, [(1, 6)], constants).save(tmp_path)
+    prepared = compiler.prepare(path, CompileOptions(calib="random"))
+    (product,) = prepared.quantized.nodes
+    assert isinstance(product.op, Dense)
+    assert product.op.rounding == "half_up"
+    assert stored_as(prepared.quantized) == {"int4 uniform"}
