@@ -176,6 +176,7 @@ def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:
         uses_high_word="high_word(" in text,
         uses_requantize_float=exact,
         uses_requantize_limbs="requantize_limbs(" in text,
+        uses_mended_sum="mended_sum(" in text,
         uses_patched_sum="patched_sum(" in text,
         uses_saturate=exact or "saturate(" in text,
         uses_saturate_wide="saturate_wide(" in text,

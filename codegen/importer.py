@@ -30,6 +30,7 @@ FOLDABLE = frozenset({
     "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Split", "Sqrt",
     "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
+GRIDS = frozenset({"DequantizeLinear", "IntQuant", "Quant"})
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
@@ -103,7 +104,7 @@ def _convert(model: onnx.ModelProto, b: Builder) -> None:
         if not _fold(node, proto, opsets, b):
             if node.key not in CONVERTERS:
                 raise _unknown(node)
-            if _is_constant(node, b) and node.op_type not in (*MOVES, "DequantizeLinear"):
+            if _is_constant(node, b) and node.op_type not in (*MOVES, *GRIDS):
                 why = "all operands are constant"
                 raise node.unsupported(why, "--simplify computes the result beforehand")
             CONVERTERS[node.key](node, b)

@@ -17,7 +17,7 @@ from codegen.quant.fixed import (
     requantization,
     template_params,
 )
-from codegen.quant.float_rounding import FloatRequant
+from codegen.quant.float_rounding import FloatRequant, Patch
 
 Rounding = Literal["half_up", "float32"]
 """Ours (docs/quantization.md, 2), or ONNX's, for models that arrived quantized (section 5)."""
@@ -31,11 +31,20 @@ class Scaling:
         multipliers: int32, one per channel (or per entry that the kernel chooses from).
         shifts: uint8 beside them, for ONNX's rule where no fixed-point multiplier fits; else None.
         q: numbers for the `requantize` macro.
+        mended: where no fixed-point multiplier fits, the one that nearly does, with patches; else None.
+        patches: sums of every channel to replace before they are multiplied; empty where there are none.
     """
 
     multipliers: IntArray
     shifts: IntArray | None
     q: dict[str, object]
+    mended: Scaling | None = None
+    patches: tuple[tuple[Patch, ...], ...] = ()
+
+    @property
+    def fixed(self) -> Scaling:
+        """The fixed-point form for kernels that can replace sums; this rule itself where there is none."""
+        return self.mended or self
 
     def constants(self) -> tuple[Constant, ...]:
         """The arrays in flash, for kernels that look their multiplier up."""
@@ -103,10 +112,24 @@ def scaling(
                 "low": limits[0],
                 "high": limits[1],
             }
-            return Scaling(mantissas, shifts, exact)
+            return Scaling(mantissas, shifts, exact, _mended(requant, reach, y, limits))
         requant = fitted
     q = template_params(requant, bound, y.zero_point, limits)
     return Scaling(np.array(requant.multipliers), None, q)
+
+
+def _mended(
+    requant: FloatRequant,
+    reach: tuple[IntArray, IntArray],
+    y: Quant,
+    limits: tuple[int, int],
+) -> Scaling | None:
+    found = requant.mended(*reach, y.zero_point)
+    if found is None:
+        return None
+    bound = int(max(np.abs(reach[0]).max(), np.abs(reach[1]).max()))
+    q = template_params(found.requant, bound, y.zero_point, limits)
+    return Scaling(np.array(found.requant.multipliers), None, q, None, found.patches)
 
 
 def weighted(

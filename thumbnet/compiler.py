@@ -24,7 +24,7 @@ from codegen import (
 )
 from codegen.ir import Array, Graph
 from codegen.names import identifier
-from codegen.quant import calibrate, clipping, lower, quantize
+from codegen.quant import calibrate, clipping, compact, lower, quantize
 from codegen.quant import weights as quant_weights
 from codegen.select import Budget
 from targets import Target
@@ -85,6 +85,8 @@ def prepare(
         graph = _renamed(graph, options.name)
     graph = pipeline.run(graph, dump=options.dump)
     imported = any(tensor.quant for tensor in graph.tensors.values())
+    # Weights alone on a grid, as weight-only quantizers leave them, say nothing about rounding.
+    rounds = any(tensor.quant and tensor.data is None for tensor in graph.tensors.values())
     method = options.method or (choices.calibration if choices else None) or "mse"
     warnings: list[str] = []
     ranges: dict[str, clipping.Range] = {}
@@ -94,7 +96,9 @@ def prepare(
         graph = _adopt_input_grid(graph, grid_source)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
-    quantized = prune.prune(quantize.quantize(graph, ranges, imported))
+    quantized = prune.prune(quantize.quantize(graph, ranges, rounds))
+    if imported:
+        quantized = compact.compact(quantized)
     chosen = lower.choose(quantized, _formats(options, choices), imported)
     rounding = _rounding(options, choices)
     rules = quant_weights.settings(graph, chosen, rounding, options.seed)

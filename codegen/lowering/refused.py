@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from codegen.build import Builder, Converter, OnnxNode
+from codegen.lowering.qonnx import DOMAINS
 
 
 def _refusal(why: str, hint: str) -> Converter:
@@ -20,6 +21,11 @@ _DYNAMIC = _refusal(
 )
 _CONTROL = _refusal("control flow is not supported", "export the model without control flow")
 
+_TRUNC = _refusal(
+    "low bits cut off a sum are not supported", "use an average pool followed by Quant"
+)
+_FLOAT_QUANT = _refusal("minifloats are not supported", "quantize to integers")
+
 ONNX: Mapping[str, Converter] = {
     "ConvInteger": _DYNAMIC,
     "DynamicQuantizeLinear": _DYNAMIC,
@@ -30,4 +36,6 @@ ONNX: Mapping[str, Converter] = {
     "com.microsoft::DynamicQuantizeLinear": _DYNAMIC,
     "com.microsoft::DynamicQuantizeMatMul": _DYNAMIC,
     "com.microsoft::MatMulIntegerToFloat": _DYNAMIC,
+    **{f"{domain}::Trunc": _TRUNC for domain in DOMAINS},
+    **{f"{domain}::FloatQuant": _FLOAT_QUANT for domain in DOMAINS},
 }

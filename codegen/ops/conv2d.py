@@ -29,6 +29,8 @@ from codegen.tuned import (
     gemm_staged,
     limbs,
     low_bit,
+    mending,
+    raw8,
     winograd_kernels,
 )
 
@@ -211,7 +213,9 @@ def _depthwise_dsp_refusal(layer: Layer) -> str:
 def _depthwise_dsp_cycles(layer: Layer) -> float:
     low, high = _limits(layer)
     clamps = (low != INT8_MIN) + (high != INT8_MAX)
-    return depthwise.cycles(*_sliding(layer), clamps)
+    return depthwise.cycles(*_sliding(layer), clamps) + depthwise.mending_cycles(
+        _scaling(layer), layer.output.shape
+    )
 
 
 def _groups(layer: Layer) -> int:
@@ -229,6 +233,14 @@ def _geometry(layer: Layer) -> gemm.Geometry:
 
 def _gemm_refusal(layer: Layer) -> str:
     return gemm.refusal(layer, _scaling(layer), _geometry(layer), _groups(layer))
+
+
+def _gemm_cycles(layer: Layer) -> float:
+    scaling, shape = _scaling(layer), _geometry(layer)
+    patches, pairs = scaling.fixed.patches, conv_portable.pixels(layer) / gemm.PIXELS
+    starts = range(0, len(patches), raw8.BLOCK)
+    mends = np.ceil(pairs) * mending.cycles(patches, starts, raw8.BLOCK, gemm.PIXELS)
+    return gemm.cycles(shape, _limits(layer), alone=not patches) + float(mends)
 
 
 def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
@@ -250,7 +262,7 @@ _INT8 = (
         serves=lambda layer: not _gemm_refusal(layer),
         refusal=_gemm_refusal,
         instance=lambda layer: gemm.instance(layer, _scaling(layer), _geometry(layer)),
-        cycles=lambda layer: gemm.cycles(_geometry(layer), _limits(layer)),
+        cycles=_gemm_cycles,
         passes=lambda layer: gemm.passes(_geometry(layer)),
         footprints=_gemm_footprints,
         scratch=lambda layer: _geometry(layer).scratch,

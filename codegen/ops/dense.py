@@ -31,7 +31,7 @@ from codegen.ops.transpose import transpose
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul, stable_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.tuned import dense as packing
-from codegen.tuned import dense_int4, dense_pairs, limbs
+from codegen.tuned import dense_int4, dense_pairs, limbs, mending
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 
@@ -211,10 +211,11 @@ def _dsp_refusal(layer: Layer) -> str:
 
     def sums_fit() -> bool:
         ends = (end for ends in reach(x.grid, w, b) for end in (ends.min(), ends.max()))
-        return not max(abs(int(end)) for end in ends) >> 23
+        within = not max(abs(int(end)) for end in ends) >> 23
+        return within and mending.fit(_scaling(layer).fixed.patches, 256)
 
     def has_lanes() -> bool:
-        scaling = _scaling(layer)
+        scaling = _scaling(layer).fixed
         return lane(scaling) is not None and lane(scaling, 8) is not None
 
     return unmet(
@@ -239,13 +240,18 @@ def _raw_refusal(layer: Layer) -> str:
 def _dsp_instance(layer: Layer, raw: bool = False) -> Instance:
     x, w, b = layer.inputs
     channels, length = w.shape
-    scaling = _scaling(layer)
-    even = lane(scaling)
+    scaling = _scaling(layer).fixed
+    even, mended = lane(scaling), bool(scaling.patches)
     assert even is not None
     words = packing.pack(w.values.astype(np.int64), folded_bias(x, w, b), scaling.multipliers)
+    cut = packing.blocks(channels)
+    stream_bytes = 4 * (len(words) + mended * len(cut.starts))
+    if mended:
+        words = packing.mended(words, cut, scaling.patches)
     params = packing.params(channels, length, raw) | {
         "rows": layer.output.size // channels,
-        "stream_bytes": 4 * len(words),
+        "mended": mended,
+        "stream_bytes": stream_bytes,
         "low": even.low,
         "high": even.high,
         "low_byte": even.low % 256 if even.low > INT8_MIN else None,
@@ -261,9 +267,11 @@ def _dsp_instance(layer: Layer, raw: bool = False) -> Instance:
 
 def _dsp_cycles(layer: Layer, raw: bool = False) -> float:
     channels, length = layer.inputs[1].shape
-    q = _scaling(layer).q
-    bounds = (q["low"] != INT8_MIN) + (q["high"] != INT8_MAX)
-    return packing.cycles(channels, length, layer.output.size // channels, bounds, raw)
+    scaling, cut = _scaling(layer).fixed, packing.blocks(channels)
+    bounds = (scaling.q["low"] != INT8_MIN) + (scaling.q["high"] != INT8_MAX)
+    rows = layer.output.size // channels
+    mends = rows * mending.cycles(scaling.patches, cut.starts, cut.width)
+    return packing.cycles(channels, length, rows, bounds, raw) + mends
 
 
 @lru_cache(maxsize=64)

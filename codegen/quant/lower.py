@@ -76,7 +76,8 @@ def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
         found = None if name in ends or _is_depthwise(graph, node) else usual
         if name in formats.layers:
             own = formats.layers[name]
-            found = schemes.find(own.weights, own.scheme)
+            arrived = _has_format(graph, node, own)
+            found = None if arrived else schemes.find(own.weights, own.scheme)
         if found is not None:
             chosen[node.output] = found
     if chosen and imported:
@@ -85,6 +86,12 @@ def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
             hint="--weights and --scheme are for float models",
         )
     return chosen
+
+
+def _has_format(graph: Graph, node: Node, wanted: Format) -> bool:
+    """Whether a layer's weights arrived as a recipe wants them."""
+    storage = graph.tensors[node.inputs[1]].storage
+    return storage is not None and wanted == Format(storage.weights, storage.scheme)
 
 
 def _is_depthwise(graph: Graph, node: Node) -> bool:

@@ -107,7 +107,9 @@ def _share_concat_grids(graph: Graph, found: Mapping[str, Range], grids: dict[st
     for node in graph.nodes:
         if node.op.kind != "concat":
             continue
-        grid = grids.setdefault(node.output, _calibrated(graph, node.output, found))
+        if node.output not in grids:
+            grids[node.output] = _calibrated(graph, node.output, found)
+        grid = grids[node.output]
         for source in node.inputs:
             producer = graph.producer(source)
             follows = producer is not None and producer.op.kind in SAME_GRID

@@ -6,12 +6,15 @@ sums the even channel alone, which is then subtracted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from codegen.ir import IntArray
+from codegen.quant.float_rounding import Patch
+from codegen.tuned import mending
 from codegen.tuned.lanes import EVEN_ODD, halves, signed
 
 # Cycles per pair of inputs and block of so many channels: loads, two SMLAD and one SXTB16 per channel pair.
@@ -149,7 +152,15 @@ def params(channels: int, length: int, raw: bool) -> dict[str, object]:
         "blanks": sorted(set(range(padded_length(length) - whole)) - {at for _, at in tail}),
         "lanes": ((0, even), (8, odd)),
         "packing": "raw8",
+        "mended": False,
     }
+
+
+def mended(words: IntArray, cut: Blocks, patches: Sequence[Sequence[Patch]]) -> IntArray:
+    """The stream with lists of sums to replace."""
+    rows = words.reshape(len(cut.starts), -1)
+    lists = mending.lists(patches, cut.starts, cut.width, 256)
+    return mending.woven(rows, rows.shape[1] - cut.width - 1, lists)
 
 
 def cycles(channels: int, length: int, rows: int, bounds: int, raw: bool) -> float:

@@ -15,6 +15,7 @@ from codegen.ir import IntArray
 from codegen.kernel import NO_LANE, NO_SMLAD, NOT_ALIGNED, NOT_DEPTHWISE, Instance, Layer, unmet
 from codegen.requantize import Scaling
 from codegen.spatial import Window
+from codegen.tuned import mending
 from codegen.tuned.lanes import folded_bias, halves, lane, stream
 
 Shape = tuple[int, ...]
@@ -61,16 +62,24 @@ def pack(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
     return np.concatenate(words)
 
 
-def params(slides: Window, x: Shape, y: Shape) -> dict[str, object]:
-    """Numbers for the assembly beside those that every windowed template has."""
+def params(slides: Window, x: Shape, y: Shape, mended: bool = False) -> dict[str, object]:
+    """Numbers for the assembly beside those that every windowed template has.
+
+    Args:
+        slides: the sliding window.
+        x: input shape.
+        y: output shape.
+        mended: whether blocks have lists of sums to replace.
+    """
     row_bytes, channels = x[2] * x[3], x[3]
     taps = slides.kernel[0] * slides.kernel[1]
     limits = _limits(slides, x)
     # push {r4-r11, lr} leaves the stack 4 bytes off its alignment of 8.
     frame = 4 * (taps + len(_SLOTS)) | 4
-    block_bytes = 4 * (2 * BLOCK + 2 * taps)
+    block_bytes = 4 * (2 * BLOCK + 2 * taps + mended)
     return {
         "taps": taps,
+        "mended": mended,
         "frame": frame,
         "at": {name: 4 * (taps + i) for i, name in enumerate(_SLOTS)},
         "interior": _has_interior(slides, x),
@@ -96,11 +105,16 @@ def params(slides: Window, x: Shape, y: Shape) -> dict[str, object]:
 def instance(layer: Layer, scaling: Scaling, slides: Window, x: Shape, y: Shape) -> Instance:
     """Template params and the stream."""
     image, w, b = layer.inputs
-    found = lane(scaling)
+    scaling = scaling.fixed
+    found, mended = lane(scaling), bool(scaling.patches)
     assert found is not None
     weights = w.values.astype(np.int64).reshape(len(w.values), -1)
     words = pack(weights, folded_bias(image, w, b), scaling.multipliers)
-    common = window.params(slides, x, y) | params(slides, x, y)
+    if mended:
+        blocks = words.reshape(len(starts(len(weights))), -1)
+        lists = mending.lists(scaling.patches, starts(len(weights)), BLOCK)
+        words = mending.woven(blocks, blocks.shape[1] - BLOCK, lists)
+    common = window.params(slides, x, y) | params(slides, x, y, mended)
     extra = {"zero_point": image.grid.zero_point, "lane": found.params(), "q": scaling.q}
     label = f"depthwise_{window.label(slides, x, y)}"
     return Instance(label, common | extra, (stream(words, 2 * w.size),))
@@ -121,7 +135,7 @@ def refusal(layer: Layer, scaling: Scaling, slides: Window, x: Shape, deep: bool
         (lambda: deep, NOT_DEPTHWISE),
         (lambda: fits(slides, x), "too few channels, or too large a window"),
         (lambda: layer.output.shape[3] % 4 == 0 or core.unaligned, NOT_ALIGNED),
-        (lambda: lane(scaling) is not None, NO_LANE),
+        (lambda: lane(scaling.fixed) is not None, NO_LANE),
     )
 
 
@@ -149,6 +163,11 @@ def cycles(slides: Window, x: Shape, y: Shape, clamps: int) -> float:
     blocks = len(starts(y[3]))
     total = interior * blocks * block + (pixels - interior) * (blocks * border_block + build)
     return float(50 + y[3] + 15 * y[1] + pixels * _PIXEL_CYCLES + total)
+
+
+def mending_cycles(scaling: Scaling, y: Shape) -> float:
+    """Predicted cycles of replacing sums."""
+    return y[1] * y[2] * mending.cycles(scaling.fixed.patches, starts(y[3]), BLOCK)
 
 
 def _limits(slides: Window, x: Shape) -> tuple[int, int]:

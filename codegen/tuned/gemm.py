@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codegen import window
-from codegen.ir import IntArray
+from codegen.ir import Array, IntArray
 from codegen.kernel import (
     NO_LANE,
     NO_SMLAD,
@@ -27,8 +27,7 @@ from codegen.kernel import (
 )
 from codegen.requantize import Scaling, reach
 from codegen.spatial import Window
-from codegen.tuned import raw8
-from codegen.tuned.lanes import folded_bias, lane
+from codegen.tuned import lanes, mending, raw8
 
 PIXELS = 2
 ODD_LANE = 8  # odd channels hold 2**8 times their sum
@@ -129,14 +128,15 @@ def refusal(layer: Layer, scaling: Scaling, shape: Geometry, groups: int) -> str
     """Which proof obligation of the kernel's arithmetic fails for a layer; empty if none does."""
 
     def sums_fit() -> bool:
-        return _rows(layer, scaling) is not None
+        return _rows(layer, scaling) is not None and mending.fit(scaling.patches, 1 << ODD_LANE)
 
     def weights_fit() -> bool:
         rows = _rows(layer, scaling)
         return rows is not None and raw8.fits_raw8(rows[0])
 
+    scaling = scaling.fixed
     return unfit(layer, lambda: shape, groups) or unmet(
-        (lambda: lane(scaling, ODD_LANE) is not None, NO_LANE),
+        (lambda: lanes.lane(scaling, ODD_LANE) is not None, NO_LANE),
         (sums_fit, "256 times a sum of an odd channel leaves 32 bits"),
         (weights_fit, "raw8: 256 * odd + even weight leaves 16 bits (-128 above a negative one)"),
     )
@@ -172,7 +172,7 @@ def _rows(layer: Layer, scaling: Scaling) -> tuple[IntArray, IntArray, IntArray]
     """
     x, w, b = layer.inputs
     matrix = w.values.astype(np.int64).reshape(len(w.values), -1)
-    bias = folded_bias(x, w, b)
+    bias = lanes.folded_bias(x, w, b)
     multipliers = scaling.multipliers.copy()
     low, high = reach(x.grid, w, b)
     beyond = np.maximum(np.abs(low), np.abs(high)) >= 1 << 23
@@ -192,10 +192,8 @@ def _constant(
 ) -> tuple[int, int] | None:
     """A small sum and a multiplier with the one result of all sums between the ends; None if they differ."""
     shift, zero_point = 32 + _number(q, "shift"), _number(q, "zero_point")
-    half = 1 << (shift - 1)
-    results = {
-        min(max(((end * multiplier + half) >> shift) + zero_point, -128), 127) for end in ends
-    }
+    steps_of = ((end * multiplier + (1 << (shift - 1))) >> shift for end in ends)
+    results = {min(max(step + zero_point, -128), 127) for step in steps_of}
     steps = results.pop() - zero_point
     fitting = abs(steps) << (shift - 22)
     if results or fitting >= 1 << 31:
@@ -211,14 +209,19 @@ def _number(q: dict[str, object], key: str) -> int:
 
 def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
     """Template params and the packed stream: the rounding constant, then the blocks."""
+    scaling = scaling.fixed
     rows = _rows(layer, scaling)
-    even = lane(scaling)
+    even = lanes.lane(scaling)
     assert rows is not None
     assert even is not None
     order = shape.order()
-    blocks = raw8.stream(*rows, order)
-    stream = np.concatenate([np.array([even.addend], np.int32), blocks])
     params = numbers(shape, scaling, layer.inputs[0].grid.zero_point) | {"elements": tuple(order)}
+    blocks: Array = raw8.stream(*rows, order)
+    if scaling.patches:
+        blocks = raw8.mended(blocks, scaling.patches, shape.pairs)
+        size = -(-shape.y[3] // raw8.BLOCK) * 4 * (9 + 2 * shape.pairs)
+        params |= {"mended": True, "alone": False, "stream_bytes": size}
+    stream = np.concatenate([[even.addend], blocks])
     label = window.label(shape.slides, layer.inputs[0].shape, layer.output.shape)
     return Instance(
         f"gemm_{label}", params, (Constant("weights", "int32_t", stream, layer.inputs[1].size),)
@@ -252,6 +255,7 @@ def numbers(shape: Geometry, scaling: Scaling, zero_point: int) -> dict[str, obj
         "packing": "raw8",
         "twin": "raw8",
         "expanded": False,
+        "mended": False,
         "frame": 52,
         "step": step,
         "row_step": slides.stride[0] * shape.pitch - shape.y[2] * step,

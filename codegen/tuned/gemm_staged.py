@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from codegen.ir import IntArray
-from codegen.kernel import Footprint, Instance, Kernel, Layer, unmet
+from codegen.kernel import NO_LANE, Footprint, Instance, Kernel, Layer, unmet
 from codegen.requantize import Scaling
 from codegen.tuned import gemm, raw8
 from codegen.tuned.gemm import PIXELS, Geometry
@@ -114,6 +114,7 @@ def kernel(
     def refusal(layer: Layer) -> str:
         return unmet(
             (lambda: not refused(layer), "conv2d.gemm does not serve"),
+            (lambda: scaling(layer).shifts is None, NO_LANE),
             (lambda: fits(geometry(layer)), "not 1x1 on many pixels, or too deep"),
         )
 

@@ -15,14 +15,13 @@ the wrong side of one are *patched*: taken for their neighbours on the right sid
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from codegen.ir import Array, IntArray, Quant, Tensor
 from codegen.quant.fixed import INT32_MAX, Requant
-from codegen.quant.float_rounding import FloatRequant
+from codegen.quant.float_rounding import FloatRequant, Patch
 from codegen.quant.thresholds import first_sums
 from codegen.requantize import ONE, Rounding, reach, rule
 from codegen.tuned.lanes import folded_bias
@@ -34,13 +33,6 @@ WINDOW = 64  # multipliers tried on either side of the ideal one,
 FINEST = 29  # apart by so many bits at least
 WORDS = 5  # a channel's constants, in the order of `Limbs.words`; patches follow
 MOST_PATCHES = 4
-
-
-class Patch(NamedTuple):
-    """A sum, and the one that it is taken for."""
-
-    total: int
-    instead: int
 
 
 @dataclass(frozen=True, slots=True)

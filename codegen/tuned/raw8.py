@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from codegen.ir import Array, IntArray
+from codegen.quant.float_rounding import Patch
+from codegen.tuned import mending
 
 BLOCK = 4  # output channels that share a block of a stream
 WIDENED = (0, 2, 1, 3)  # SXTB16 takes bytes 0 and 2 of a word, then bytes 1 and 3
@@ -77,3 +81,13 @@ def stream(
         axis=1,
     )
     return (stream & 0xFFFFFFFF).astype(np.uint32).view(np.int32).ravel()
+
+
+def mended(stream: Array, patches: Sequence[Sequence[Patch]], pairs: int) -> IntArray:
+    """The stream of so many pairs with lists of sums to replace (codegen.tuned.mending).
+
+    Sums of odd channels are 256 times as large when they are compared.
+    """
+    blocks: IntArray = stream.reshape(-1, 8 + 2 * pairs).astype(np.int64)
+    lists = mending.lists(patches, range(0, len(patches), BLOCK), BLOCK, 256)
+    return mending.woven(blocks, 4 + 2 * pairs, lists)
