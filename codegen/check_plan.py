@@ -275,11 +275,15 @@ GROUPS = frozenset({"conv2d.gemm_staged"})
 STRIPS: Mapping[str, int] = {
     "conv2d.depthwise_pairs": 2,
     "conv2d.depthwise_rows": 2,
+    "conv2d.depthwise_bytes": 2,
+    "conv2d.depthwise_int4": 2,
     "conv2d.depthwise_strips": 2,
 }
 
 # Of these, variants whose last strip starts earlier where strips do not divide the rows.
-WHOLE_STRIPS = frozenset({"conv2d.depthwise_rows"})
+WHOLE_STRIPS = frozenset(
+    {"conv2d.depthwise_rows", "conv2d.depthwise_bytes", "conv2d.depthwise_int4"}
+)
 
 # Variants that have read all input under so many output rows before the first store of any of them.
 BANDS: Mapping[str, int] = {"conv2d.winograd": 2, "conv2d.winograd_small": 2}

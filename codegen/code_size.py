@@ -199,6 +199,8 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "conv2d.winograd_small": _winograd(3485),
     "conv2d.depthwise_strips": _strips,
     "conv2d.depthwise_rows": _rows,
+    "conv2d.depthwise_bytes": lambda p: _rows(p) + 40,
+    "conv2d.depthwise_int4": lambda p: _rows(p) + 40,
     "conv2d.depthwise_dsp": _depthwise_dsp,
     "dense.dsp": _dense_dsp,
     "dense.raw": _dense_dsp,

@@ -241,6 +241,7 @@ _INT8 = (
     conv_pairs.kernel(_sliding, _groups, _form),
     depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
     depthwise_rows.kernel(_sliding, _is_depthwise, _scaling, _limits),
+    depthwise_rows.kernel(_sliding, _is_depthwise, _scaling, _limits, depthwise_rows.BYTES),
     depthwise_strips.kernel(_sliding, _is_depthwise, _scaling, _limits),
     gemm_staged.kernel(_geometry, _gemm_refusal, _scaling, _limits),
     Kernel(
@@ -269,5 +270,5 @@ _INT8 = (
     ),
     *conv_portable.kernels(_sliding, _groups, _scaling),
 )
-_STORED = low_bit.conv_kernels(_sliding, _groups, _scaling, _limits)
+_STORED = low_bit.conv_kernels(_sliding, _groups, _is_depthwise, _scaling, _limits)
 KERNELS = (*map(expand.plain, _INT8), *_STORED)
