@@ -286,7 +286,11 @@ WHOLE_STRIPS = frozenset(
 )
 
 # Variants that have read all input under so many output rows before the first store of any of them.
-BANDS: Mapping[str, int] = {"conv2d.winograd": 2, "conv2d.winograd_small": 2}
+BANDS: Mapping[str, int] = {
+    "conv2d.winograd": 2,
+    "conv2d.winograd_small": 2,
+    "conv2d.winograd_int4": 2,
+}
 
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,

@@ -197,6 +197,7 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "conv2d.factors": _gemm_factors,
     "conv2d.winograd": _winograd(2588),
     "conv2d.winograd_small": _winograd(3485),
+    "conv2d.winograd_int4": _winograd(3700),
     "conv2d.depthwise_strips": _strips,
     "conv2d.depthwise_rows": _rows,
     "conv2d.depthwise_bytes": lambda p: _rows(p) + 40,

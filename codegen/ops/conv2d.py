@@ -237,7 +237,6 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
 
 
 _INT8 = (
-    *winograd_kernels.variants(_groups, _scaling, _sliding, _limits),
     conv_pairs.kernel(_sliding, _groups, _form),
     depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
     depthwise_rows.kernel(_sliding, _is_depthwise, _scaling, _limits),
@@ -271,4 +270,5 @@ _INT8 = (
     *conv_portable.kernels(_sliding, _groups, _scaling),
 )
 _STORED = low_bit.conv_kernels(_sliding, _groups, _is_depthwise, _scaling, _limits)
-KERNELS = (*map(expand.plain, _INT8), *_STORED)
+_WINOGRAD = winograd_kernels.variants(_groups, _scaling, _sliding, _limits)
+KERNELS = (*map(expand.plain, (*_WINOGRAD[:2], *_INT8)), _WINOGRAD[2], *_STORED)

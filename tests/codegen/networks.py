@@ -8,8 +8,20 @@ from math import inf
 
 import numpy as np
 
-from codegen.ir import Array, Graph, Node, Op, Port, Quant, Tensor, per_tensor, verify_quantized
+from codegen.ir import (
+    Array,
+    Graph,
+    Node,
+    Op,
+    Port,
+    Quant,
+    Storage,
+    Tensor,
+    per_tensor,
+    verify_quantized,
+)
 from codegen.ops import OPS
+from codegen.quant.scheme import counted
 from codegen.quant.schemes import SCHEMES
 
 INT8 = np.int8
@@ -106,6 +118,17 @@ def stored(
             storage=storage,
         )
     )
+
+
+def in_nibbles(graph: Graph, seed: int, code: int | None = None) -> Graph:
+    """The layer with 4-bit weights: any, or all of one code."""
+    w = graph.tensors["w"]
+    shape = (len(w.values), w.size // len(w.values))
+    generator = np.random.default_rng(seed)
+    codes = generator.integers(0, 16, shape) if code is None else np.full(shape, code)
+    storage = Storage("uniform", "int4", 4, codes.astype(np.uint8), counted(4))
+    data = storage.expanded().reshape(w.shape).astype(np.int8)
+    return graph.with_tensors(replace(w, data=data, storage=storage))
 
 
 def cases() -> Iterator[Case]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from codegen import plan
-from codegen.ir import Graph, IntArray, Storage
+from codegen.ir import Graph, IntArray
 from codegen.kernel import Kernel, Order
 from codegen.ops import KERNELS
 from codegen.quant.fixed import requantization, template_params
-from codegen.quant.scheme import counted
 from codegen.requantize import Scaling
 from codegen.tuned import depthwise_rows
 from codegen.tuned.depthwise import starts
@@ -25,6 +23,7 @@ from emulator import elf
 from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets.target import load
+from tests.codegen import networks
 from tests.codegen.test_depthwise_strips import (
     LOW,
     ORDERS,
@@ -44,18 +43,6 @@ BY_NAME = {kernel.name: kernel for kernel in KERNELS["conv2d"]}
 KERNEL, BYTES, INT4 = (
     BY_NAME[name] for name in (NAME, "conv2d.depthwise_bytes", "conv2d.depthwise_int4")
 )
-
-
-def in_nibbles(graph: Graph, seed: int, code: int | None = None) -> Graph:
-    """The layer with 4-bit weights: any, or all of one code."""
-    w = graph.tensors["w"]
-    g = np.random.default_rng(seed)
-    codes = (
-        g.integers(0, 16, (len(w.values), 9)) if code is None else np.full((len(w.values), 9), code)
-    )
-    storage = Storage("uniform", "int4", 4, codes.astype(np.uint8), counted(4))
-    data = storage.expanded().reshape(w.shape).astype(np.int8)
-    return graph.with_tensors(replace(w, data=data, storage=storage))
 
 
 def rule(real: list[float], zero_point: int, limits: tuple[int, int], bound: int) -> Scaling:
@@ -198,7 +185,7 @@ def test_every_byte_with_weights_in_bytes_and_nibbles(
     kernel = INT4 if nibbles else BYTES
     if len(graph.tensors["w"].values[0].ravel()) != 9:
         return
-    graph = in_nibbles(graph, seed, code) if nibbles else graph
+    graph = networks.in_nibbles(graph, seed, code) if nibbles else graph
     if not kernel.serves(layer_of(graph)):
         return
     inputs = samples(graph, seed)
@@ -215,7 +202,7 @@ def test_narrow_weights_cost_three_cycles_per_channel_and_strip(
 ) -> None:
     graph = convolution(size, stride=(stride, stride))
     wide = KERNEL.cycles(layer_of(graph))
-    graph = in_nibbles(graph, 1) if kernel is INT4 else graph
+    graph = networks.in_nibbles(graph, 1) if kernel is INT4 else graph
     layer = layer_of(graph)
     cycles = measured(graph, tmp_path, kernel)
     assert kernel.cycles(layer) == pytest.approx(cycles, rel=0.03)
