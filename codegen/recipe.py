@@ -152,7 +152,7 @@ def _stored(layer: Layer, weighted: bool) -> list[str]:
     if not weighted:
         return []
     storage = layer.inputs[1].storage
-    if storage is None:
+    if storage is None or storage.is_bytes:
         return ['weights = "int8"']
     return [f'weights = "{storage.weights}"', f'scheme = "{storage.scheme}"']
 

@@ -261,11 +261,16 @@ def kernel(
     def form(layer: Layer) -> Folded | None:
         return folded(layer, scaling, packing.scale)
 
+    def stored(layer: Layer) -> bool:
+        if packing.bits < BYTE:
+            return int4.fits(layer)
+        return packing.bits == BYTE or layer.inputs[1].storage is None
+
     def refusal(layer: Layer) -> str:
         return unmet(
             (lambda: layer.core.dsp, NO_SMLAD),
             (lambda: deep(layer), NOT_DEPTHWISE),
-            (lambda: packing.bits >= BYTE or int4.fits(layer), int4.NOT_FITTING),
+            (lambda: stored(layer), f"holds {packing.bits} bits per weight, flash others"),
             (lambda: fits(shape(layer)), "not 3x3 with stride 1 or 2, too small, or too wide"),
             (lambda: form(layer) is not None, "no bias that rounds for all sums"),
         )

@@ -21,6 +21,6 @@ def conv_kernels(
     return (
         depthwise_rows.kernel(sliding, deep, scaling, limits, depthwise_rows.INT4),
         gemm_int4.kernel(sliding, groups, scaling, limits),
-        gemm_factors.kernel(sliding, groups, scaling, limits),
+        *gemm_factors.conv_kernels(sliding, groups, scaling, limits),
         expand.conv_kernel(sliding, groups, scaling),
     )

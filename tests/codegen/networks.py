@@ -101,7 +101,9 @@ def stored(
     rows = generator.normal(size=(shape[0], int(np.prod(shape[1:]))))
     storage = SCHEMES[scheme].quantize(rows, np.zeros(shape[0]), weights).storage
     count = storage.levels.shape[1]
-    codes = generator.integers(0, count, rows.shape).astype(np.uint8)
+    # The MX formats of whole numbers are symmetric: their least code is none.
+    first = int(scheme in ("mx4", "mx6", "mx9", "mxint8"))
+    codes = generator.integers(first, count, rows.shape).astype(np.uint8)
     factors = storage.factors
     if code is not None:
         codes = np.full_like(codes, code % count)
