@@ -212,7 +212,7 @@ def cycles(sizes: Sizes, limits: tuple[int, int]) -> float:
     code, pairs = sizes.code, sizes.window.pairs
     groups = -(-pairs // sizes.group_pairs)
     if code.table is None:
-        block, start = 32 + 13 * pairs + 19 * groups, 20.0
+        block, start = 32.0 + 13 * pairs + 19 * groups, 20.0
     else:
         scaled = code.factors is not None
         pair = 16 + 2 * scaled + code.bits / 4
