@@ -272,8 +272,8 @@ _INT8 = (
 _STORED = low_bit.conv_kernels(_sliding, _groups, _is_depthwise, _scaling, _limits)
 _WINOGRAD = winograd_kernels.variants(_groups, _scaling, _sliding, _limits)
 KERNELS = (
-    *map(expand.plain, (*_WINOGRAD[:2], *_INT8)),
-    _WINOGRAD[2],
+    *map(expand.plain, (*_WINOGRAD, *_INT8)),
+    winograd_kernels.int4_kernel(_groups, _scaling, _sliding, _limits),
     _DEPTHWISE_DSP,  # for few bits too: the fast one where windows are not 3x3
     *_STORED,
 )

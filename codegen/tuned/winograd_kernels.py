@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from codegen import window
 from codegen.kernel import NO_LANE, NO_SMLAD, NOT_GROUPED, Instance, Kernel, Layer, unmet
@@ -13,6 +14,10 @@ from codegen.tuned.lanes import lane
 from codegen.tuned.winograd import Geometry
 
 Limits = tuple[int, int]
+Packed = Callable[[Layer, Scaling, Geometry], Instance]
+Cycles = Callable[[Geometry, Limits], float]
+Scratch = Callable[[Geometry], int]
+Passes = Callable[[Geometry], float]
 
 
 def variants(
@@ -21,7 +26,7 @@ def variants(
     sliding: Callable[[Layer], tuple[Window, window.Shape, window.Shape]],
     limits: Callable[[Layer], Limits],
 ) -> tuple[Kernel, ...]:
-    """Both variants for int8 weights, and the one for 4-bit weights.
+    """Both variants for int8 weights.
 
     Args:
         groups: how many groups a layer has.
@@ -30,59 +35,74 @@ def variants(
         limits: least and largest result of a layer.
     """
 
+    def shape(layer: Layer) -> Geometry:
+        return Geometry(*sliding(layer))
+
     def refusal(layer: Layer) -> str:
-        ruled_out = unsuited(layer)
-        return ruled_out or winograd.refusal(layer, scaling(layer), Geometry(*sliding(layer)))
+        return _unsuited(layer, groups) or winograd.refusal(layer, scaling(layer), shape(layer))
 
-    def unsuited(layer: Layer) -> str:
-        return unmet((lambda: layer.core.dsp, NO_SMLAD), (lambda: groups(layer) == 1, NOT_GROUPED))
+    def instance(packed: Packed, layer: Layer) -> Instance:
+        return packed(layer, scaling(layer), shape(layer))
 
-    def refusal_int4(layer: Layer) -> str:
-        ruled_out = unsuited(layer) or unmet(
+    def kernel(
+        name: str, packed: Packed, cycles: Cycles, scratch: Scratch, passes: Passes
+    ) -> Kernel:
+        return Kernel(
+            name=name,
+            template=f"ops/{name}.c.j2",
+            assembly=f"ops/{name}.S.j2",
+            serves=lambda layer: not refusal(layer),
+            refusal=refusal,
+            instance=partial(instance, packed),
+            cycles=lambda layer: cycles(shape(layer), limits(layer)),
+            footprints=lambda layer: (winograd.footprint(shape(layer)),),
+            scratch=lambda layer: scratch(shape(layer)),
+            passes=lambda layer: passes(shape(layer)),
+        )
+
+    large, small = winograd, winograd_small
+    return (
+        kernel("conv2d.winograd", large.instance, large.cycles, large.scratch, _units),
+        kernel("conv2d.winograd_small", small.instance, small.cycles, small.scratch, _bands),
+    )
+
+
+def int4_kernel(
+    groups: Callable[[Layer], int],
+    scaling: Callable[[Layer], Scaling],
+    sliding: Callable[[Layer], tuple[Window, window.Shape, window.Shape]],
+    limits: Callable[[Layer], Limits],
+) -> Kernel:
+    """The variant for 4-bit weights. Arguments as of `variants`."""
+
+    def shape(layer: Layer) -> Geometry:
+        return Geometry(*sliding(layer))
+
+    def refusal(layer: Layer) -> str:
+        ruled_out = _unsuited(layer, groups) or unmet(
             (lambda: int4.fits(layer), int4.NOT_FITTING),
             (lambda: layer.inputs[0].shape[3] % 8 == 0, "channels in are no multiple of 8"),
             (lambda: lane(scaling(layer)) is not None, NO_LANE),
         )
         grown = winograd_small.times_sixteen
-        shape = Geometry(*sliding(layer))
-        return ruled_out or winograd.refusal(*grown(layer, scaling(layer)), shape)
+        return ruled_out or winograd.refusal(*grown(layer, scaling(layer)), shape(layer))
 
-    def kernel(
-        name: str,
-        refusal: Callable[[Layer], str],
-        instance: Callable[[Layer, Scaling, Geometry], Instance],
-        cycles: Callable[[Geometry, Limits], float],
-        scratch: Callable[[Geometry], int],
-        passes: Callable[[Geometry], float],
-    ) -> Kernel:
-        return Kernel(
-            name=name,
-            template=f"ops/{name.replace('int4', 'small')}.c.j2",
-            assembly=f"ops/{name.replace('int4', 'small')}.S.j2",
-            serves=lambda layer: not refusal(layer),
-            refusal=refusal,
-            instance=lambda layer: instance(layer, scaling(layer), Geometry(*sliding(layer))),
-            cycles=lambda layer: cycles(Geometry(*sliding(layer)), limits(layer)),
-            footprints=lambda layer: (winograd.footprint(Geometry(*sliding(layer))),),
-            scratch=lambda layer: scratch(Geometry(*sliding(layer))),
-            passes=lambda layer: passes(Geometry(*sliding(layer))),
-        )
-
-    large, small = winograd, winograd_small
-    return (
-        kernel("conv2d.winograd", refusal, large.instance, large.cycles, large.scratch, _units),
-        kernel(
-            "conv2d.winograd_small", refusal, small.instance, small.cycles, small.scratch, _bands
-        ),
-        kernel(
-            "conv2d.winograd_int4",
-            refusal_int4,
-            small.instance_int4,
-            small.cycles_int4,
-            small.scratch,
-            _bands,
-        ),
+    return Kernel(
+        name="conv2d.winograd_int4",
+        template="ops/conv2d.winograd_small.c.j2",
+        assembly="ops/conv2d.winograd_small.S.j2",
+        serves=lambda layer: not refusal(layer),
+        refusal=refusal,
+        instance=lambda layer: winograd_small.instance_int4(layer, scaling(layer), shape(layer)),
+        cycles=lambda layer: winograd_small.cycles_int4(shape(layer), limits(layer)),
+        footprints=lambda layer: (winograd.footprint(shape(layer)),),
+        scratch=lambda layer: winograd_small.scratch(shape(layer)),
+        passes=lambda layer: _bands(shape(layer)),
     )
+
+
+def _unsuited(layer: Layer, groups: Callable[[Layer], int]) -> str:
+    return unmet((lambda: layer.core.dsp, NO_SMLAD), (lambda: groups(layer) == 1, NOT_GROUPED))
 
 
 def _units(shape: Geometry) -> float:
