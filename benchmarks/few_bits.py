@@ -98,7 +98,7 @@ def main() -> None:
         raise SystemExit("reference data not found; set THUMBNET_DATA")
     print(HEAD)
     known = json.loads(PATH.read_text()) if PATH.exists() else []
-    rows = {tuple(found[key] for key in KEYS): found for found in known}
+    rows = {tuple(found.get(key) for key in KEYS): found for found in known}
     forms: list[tuple[str, str | None, Activations | None]] = [("int8", None, None)]
     forms += [("int4", clip, None) for clip in (None, *chosen.clip)]
     forms += [("int4", None, name) for name in chosen.activations]
