@@ -11,11 +11,12 @@ import json
 from typing import Any
 
 from benchmarks.models import RESULTS, TASKS, Task, data_folder
-from codegen.quant.weights import CLIPS
+from codegen.quant.weights import CLIPS, Activations
 from thumbnet import workflow
 from thumbnet.options import CompileOptions, RunOptions
 
 PATH = RESULTS / "few-bits.json"
+KEYS = ("model", "weights", "clip", "activations")
 HEAD = (
     "| model | weights | clip | float | device | cycles (m4-simple) | ratio | weights B | ratio "
     "| flash B | mismatched bytes |\n|" + "---|" * 11
@@ -23,7 +24,11 @@ HEAD = (
 
 
 def measure(
-    task: Task, weights: str, clip: str | None = None, rounding: str | None = None
+    task: Task,
+    weights: str,
+    clip: str | None = None,
+    rounding: str | None = None,
+    activations: Activations | None = None,
 ) -> dict[str, Any]:
     """Figures of one model with its weights in one width."""
     folder = data_folder()
@@ -36,6 +41,7 @@ def measure(
         weights=weights,
         clip=clip,
         rounding=rounding,
+        activations=activations,
     )
     running = RunOptions(data=data, metric=task.metric, max_samples=2)
     _, found = workflow.run(folder / "models" / f"{task.name}.onnx", compiling, running)
@@ -44,6 +50,7 @@ def measure(
         "weights": weights,
         "clip": clip,
         "rounding": rounding,
+        "activations": activations,
         "float": found["accuracy"]["float"],
         "device": found["accuracy"]["device"],
         "samples": found["accuracy"]["samples"],
@@ -64,7 +71,7 @@ def row(found: dict[str, Any], plain: dict[str, Any]) -> str:
     """A line of the table; ratios to the model in int8."""
     cells = (
         found["model"],
-        found["weights"],
+        found["weights"] + (" x int4" if found["activations"] else ""),
         found["clip"] or "",
         f"{found['float']:.4f}",
         f"{found['device']:.4f}",
@@ -83,19 +90,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", help="models to measure anew; other rows stay")
     parser.add_argument("--clip", nargs="*", choices=CLIPS, default=[], help="int4 with these too")
+    parser.add_argument(
+        "--activations", nargs="*", choices=["int4"], default=[], help="int4 with these too"
+    )
     chosen = parser.parse_args()
     if not (data_folder() / "models").is_dir():
         raise SystemExit("reference data not found; set THUMBNET_DATA")
     print(HEAD)
     known = json.loads(PATH.read_text()) if PATH.exists() else []
-    rows = {(found["model"], found["weights"], found["clip"]): found for found in known}
-    forms = [("int8", None), ("int4", None), *(("int4", clip) for clip in chosen.clip)]
+    rows = {tuple(found.get(key) for key in KEYS): found for found in known}
+    forms: list[tuple[str, str | None, Activations | None]] = [("int8", None, None)]
+    forms += [("int4", clip, None) for clip in (None, *chosen.clip)]
+    forms += [("int4", None, name) for name in chosen.activations]
     for task in TASKS:
-        for weights, clip in forms:
+        for weights, clip, activations in forms:
             if chosen.only is None or task.name in chosen.only:
-                rows[task.name, weights, clip] = measure(task, weights, clip)
-                found = rows[task.name, weights, clip]
-                print(row(found, rows[task.name, "int8", None]), flush=True)
+                found = measure(task, weights, clip, activations=activations)
+                rows[tuple(found[key] for key in KEYS)] = found
+                print(row(found, rows[task.name, "int8", None, None]), flush=True)
                 kept = [rows[key] for key in sorted(rows, key=str)]
                 PATH.write_text(json.dumps(kept, indent=1) + "\n")
 

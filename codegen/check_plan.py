@@ -258,13 +258,16 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
 
 
 # Variants that have copied their whole window before the first store of a pixel, or row before that of a row.
-READ_FIRST = frozenset({"conv2d.window", "dense.dsp", "dense.int4", "dense.pairs"})
+READ_FIRST = frozenset(
+    {"conv2d.window", "dense.dsp", "dense.int4", "dense.pairs", "dense.factors", "dense.tables"}
+)
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
 BLOCKS: Mapping[str, int] = {
     "conv2d.gemm": 2,
     "conv2d.int4": 2,
     "conv2d.factors": 2,
+    "conv2d.tables": 2,
     "conv2d.pairs": 4,
 }
 
@@ -275,14 +278,22 @@ GROUPS = frozenset({"conv2d.gemm_staged"})
 STRIPS: Mapping[str, int] = {
     "conv2d.depthwise_pairs": 2,
     "conv2d.depthwise_rows": 2,
+    "conv2d.depthwise_bytes": 2,
+    "conv2d.depthwise_int4": 2,
     "conv2d.depthwise_strips": 2,
 }
 
 # Of these, variants whose last strip starts earlier where strips do not divide the rows.
-WHOLE_STRIPS = frozenset({"conv2d.depthwise_rows"})
+WHOLE_STRIPS = frozenset(
+    {"conv2d.depthwise_rows", "conv2d.depthwise_bytes", "conv2d.depthwise_int4"}
+)
 
 # Variants that have read all input under so many output rows before the first store of any of them.
-BANDS: Mapping[str, int] = {"conv2d.winograd": 2, "conv2d.winograd_small": 2}
+BANDS: Mapping[str, int] = {
+    "conv2d.winograd": 2,
+    "conv2d.winograd_small": 2,
+    "conv2d.winograd_int4": 2,
+}
 
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,

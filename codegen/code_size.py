@@ -65,9 +65,11 @@ def _gemm(p: Params) -> float:
 
 
 def _gemm_factors(p: Params) -> float:
-    expanding = 48 * (p["group_pairs"] * (p["whole_groups"] > 0) + p["rest_pairs"])
-    starts = 54 * ((p["whole_groups"] > 0) + (p["rest_pairs"] > 0))
-    return float(_gemm(p) + 84 + expanding + starts)
+    pair = (56 + 8 * (p["factor_bytes"] > 0)) if p["levels"] else 52
+    expanding = pair * (p["group_pairs"] * (p["whole_groups"] > 0) + p["rest_pairs"])
+    starts = 60 * (p["factor_bytes"] > 0) * ((p["whole_groups"] > 0) + (p["rest_pairs"] > 0))
+    table = 50 + 9 * p["levels"] if p["levels"] else 0
+    return float(_gemm(p) + 84 + expanding + starts + table)
 
 
 def _alone(p: Params) -> int:
@@ -195,10 +197,16 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "conv2d.gemm_staged": _gemm_staged,
     "conv2d.int4": lambda p: _gemm(p) + 135,
     "conv2d.factors": _gemm_factors,
+    "conv2d.tables": _gemm_factors,
+    "dense.factors": _gemm_factors,
+    "dense.tables": _gemm_factors,
     "conv2d.winograd": _winograd(2588),
     "conv2d.winograd_small": _winograd(3485),
+    "conv2d.winograd_int4": _winograd(3700),
     "conv2d.depthwise_strips": _strips,
     "conv2d.depthwise_rows": _rows,
+    "conv2d.depthwise_bytes": lambda p: _rows(p) + 40,
+    "conv2d.depthwise_int4": lambda p: _rows(p) + 40,
     "conv2d.depthwise_dsp": _depthwise_dsp,
     "dense.dsp": _dense_dsp,
     "dense.raw": _dense_dsp,

@@ -23,17 +23,21 @@ Sliding = Callable[[Layer], tuple[Window, window.Shape, window.Shape]]
 
 
 def plain(kernel: Kernel) -> Kernel:
-    """The kernel for layers whose weights lie in flash as they are."""
+    """The kernel for layers whose weights lie in flash as they are, or in bytes."""
+
+    def is_int8(layer: Layer) -> bool:
+        stored = layer.inputs[1].storage
+        return stored is None or stored.is_bytes
 
     def refusal(layer: Layer) -> str:
         stored = layer.inputs[1].storage
-        if stored is not None:
+        if stored is not None and not stored.is_bytes:
             return f"multiplies int8 weights, flash holds {stored.weights}"
         return kernel.refusal(layer) if kernel.refusal else ""
 
     return replace(
         kernel,
-        serves=lambda layer: layer.inputs[1].storage is None and kernel.serves(layer),
+        serves=lambda layer: is_int8(layer) and kernel.serves(layer),
         refusal=refusal,
     )
 

@@ -121,6 +121,11 @@ class Storage:
         counted = np.arange(1 << self.bits) - offset
         return offset if len(self.levels) == 1 and np.array_equal(self.levels[0], counted) else None
 
+    @property
+    def is_bytes(self) -> bool:
+        """Whether codes are int8 weights: a byte each, no more."""
+        return self.bits == 8 and not self.factors and self.offset == 128
+
     def expanded(self) -> IntArray:
         """The integers that the arithmetic uses, (rows, length)."""
         rows, length = self.codes.shape

@@ -15,10 +15,10 @@ from codegen.plan import Plan, Step
 from codegen.quant import schemes
 from codegen.quant.calibrate import METHODS, Method
 from codegen.quant.lower import Format
-from codegen.quant.weights import CLIPS, CORRECTIONS, ROUNDING_NAMES, Choices
+from codegen.quant.weights import ACTIVATIONS, CLIPS, CORRECTIONS, ROUNDING_NAMES, Choices
 from targets.errors import UsageError
 
-KEYS = ("calibration", "rounding", "clip", "bias_correction", "chains", "layers")
+KEYS = ("calibration", "activations", "rounding", "clip", "bias_correction", "chains", "layers")
 LAYER_KEYS = ("kernel", "weights", "scheme")
 
 
@@ -80,8 +80,9 @@ def load(path: Path) -> Recipe:
 
 
 def _rounding(path: Path, found: Mapping[str, Any]) -> Choices:
-    """How weights become integers, checked."""
+    """How weights and activations become integers, checked."""
     known = {"rounding": ROUNDING_NAMES, "clip": CLIPS, "bias_correction": CORRECTIONS}
+    known["activations"] = ACTIVATIONS
     for key, names in known.items():
         if key in found and found[key] not in names:
             text = f"recipe {path}: {key} {found[key]!r}; known: {', '.join(names)}"
@@ -152,7 +153,7 @@ def _stored(layer: Layer, weighted: bool) -> list[str]:
     if not weighted:
         return []
     storage = layer.inputs[1].storage
-    if storage is None:
+    if storage is None or storage.is_bytes:
         return ['weights = "int8"']
     return [f'weights = "{storage.weights}"', f'scheme = "{storage.scheme}"']
 

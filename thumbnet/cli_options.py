@@ -10,7 +10,7 @@ from typing import Any
 import rich_click as click
 
 from codegen.quant.calibrate import METHODS
-from codegen.quant.weights import CLIPS, CORRECTIONS, ROUNDING_NAMES
+from codegen.quant.weights import ACTIVATIONS, CLIPS, CORRECTIONS, ROUNDING_NAMES
 from thumbnet.options import SCHEMES, WEIGHTS
 
 Command = Callable[..., Any]
@@ -85,6 +85,11 @@ compile_options = stacked(
         "--bias-correction",
         type=click.Choice(CORRECTIONS),
         help="Take mean errors of rounded weights out of biases. [default: off; below 8 bits auto]",
+    ),
+    click.option(
+        "--activations",
+        type=click.Choice(ACTIVATIONS),
+        help="Levels between layers: 256, or 16. [default: int8]",
     ),
     click.option(
         "--force", is_flag=True, help="Round weights even to 2 bits and less without training."

@@ -24,7 +24,7 @@ from codegen import (
 )
 from codegen.ir import Array, Graph
 from codegen.names import identifier
-from codegen.quant import calibrate, clipping, compact, lower, quantize
+from codegen.quant import calibrate, clipping, compact, few_levels, lower, quantize
 from codegen.quant import weights as quant_weights
 from codegen.select import Budget
 from targets import Target
@@ -96,19 +96,22 @@ def prepare(
         graph = _adopt_input_grid(graph, grid_source)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
+    rounding = _rounding(options, choices)
+    full = graph
+    if rounding.activations == "int4":
+        graph = _narrowed(graph, samples, method, imported)
     quantized = prune.prune(quantize.quantize(graph, ranges, rounds))
     if imported:
         quantized = compact.compact(quantized)
     chosen = lower.choose(quantized, _formats(options, choices), imported)
-    rounding = _rounding(options, choices)
     rules = quant_weights.settings(graph, chosen, rounding, options.seed)
     if chosen or (rules and not imported):
         rounded = graph
         if rules and not imported:
             rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
-        wide = prune.prune(quantize.quantize(rounded, ranges, imported, chosen))
+        wide = prune.prune(quantize.quantize(rounded, ranges, rounds, chosen))
         quantized = lower.lower(wide, chosen, options.force)
-    return Prepared(graph, quantized, method if ranges else None, tuple(warnings), rounding)
+    return Prepared(full, quantized, method if ranges else None, tuple(warnings), rounding)
 
 
 def compile_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Compiled:
@@ -156,8 +159,22 @@ def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Fo
 
 def _rounding(options: CompileOptions, choices: recipe.Recipe | None) -> quant_weights.Choices:
     """How weights become integers: options before the recipe."""
-    given = quant_weights.Choices(options.rounding, options.clip, options.bias_correction)
+    own = options.rounding, options.clip, options.bias_correction, options.activations
+    given = quant_weights.Choices(*own)
     return given.over(choices.rounding) if choices else given
+
+
+def _narrowed(
+    graph: Graph, samples: tuple[Array, ...], method: calibrate.Method, imported: bool
+) -> Graph:
+    """The graph with 16 levels between layers, their ranges found for as many."""
+    if imported:
+        raise UsageError(
+            "the model brings integer activations of its own",
+            hint="--activations is for float models",
+        )
+    ranges = calibrate.ranges(graph, samples, method, width=few_levels.BITS)
+    return few_levels.narrow(graph, ranges)
 
 
 def _renamed(graph: Graph, name: str) -> Graph:

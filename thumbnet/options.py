@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from codegen.quant.calibrate import Method
-from codegen.quant.weights import Correction
+from codegen.quant.weights import Activations, Correction
 from codegen.select import Budget, Objective
 
 Accuracy = Literal["host", "emulator", "none"]
@@ -33,6 +33,7 @@ class CompileOptions:
         rounding: how weights are rounded; None = the usual for their width.
         clip: how scales of weights are found; None = the usual for their width.
         bias_correction: whether mean errors are taken out of biases; None = the usual for their width.
+        activations: levels between layers; None = int8's.
         force: whether float weights are rounded even to what is of no use without training.
         shapes: shapes of inputs with dynamic dimensions.
         explain: the layer whose candidates are wanted, or "all".
@@ -48,6 +49,7 @@ class CompileOptions:
     rounding: str | None = None
     clip: str | None = None
     bias_correction: Correction | None = None
+    activations: Activations | None = None
     force: bool = False
     optimize: Objective = "balanced"
     recipe: Path | None = None

@@ -248,11 +248,23 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
     return (gemm.footprint(shape.slides, shape.x, shape.y),)
 
 
+_DEPTHWISE_DSP = Kernel(
+    name="conv2d.depthwise_dsp",
+    template="ops/conv2d.depthwise_dsp.c.j2",
+    assembly="ops/conv2d.depthwise_dsp.S.j2",
+    serves=lambda layer: not _depthwise_dsp_refusal(layer),
+    refusal=_depthwise_dsp_refusal,
+    instance=lambda layer: depthwise.instance(layer, _scaling(layer), *_sliding(layer)),
+    cycles=_depthwise_dsp_cycles,
+    passes=conv_portable.pixels,
+    footprints=lambda layer: (window.footprint(*_sliding(layer), False),),
+    scratch=lambda layer: depthwise.scratch(*_sliding(layer)[:2]),
+)
 _INT8 = (
-    *winograd_kernels.variants(_groups, _scaling, _sliding, _limits),
     conv_pairs.kernel(_sliding, _groups, _form),
     depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
     depthwise_rows.kernel(_sliding, _is_depthwise, _scaling, _limits),
+    depthwise_rows.kernel(_sliding, _is_depthwise, _scaling, _limits, depthwise_rows.BYTES),
     depthwise_strips.kernel(_sliding, _is_depthwise, _scaling, _limits),
     gemm_staged.kernel(_geometry, _gemm_refusal, _scaling, _limits),
     Kernel(
@@ -267,19 +279,13 @@ _INT8 = (
         footprints=_gemm_footprints,
         scratch=lambda layer: _geometry(layer).scratch,
     ),
-    Kernel(
-        name="conv2d.depthwise_dsp",
-        template="ops/conv2d.depthwise_dsp.c.j2",
-        assembly="ops/conv2d.depthwise_dsp.S.j2",
-        serves=lambda layer: not _depthwise_dsp_refusal(layer),
-        refusal=_depthwise_dsp_refusal,
-        instance=lambda layer: depthwise.instance(layer, _scaling(layer), *_sliding(layer)),
-        cycles=_depthwise_dsp_cycles,
-        passes=conv_portable.pixels,
-        footprints=lambda layer: (window.footprint(*_sliding(layer), False),),
-        scratch=lambda layer: depthwise.scratch(*_sliding(layer)[:2]),
-    ),
     *conv_portable.kernels(_sliding, _groups, _scaling),
 )
-_STORED = low_bit.conv_kernels(_sliding, _groups, _scaling, _limits)
-KERNELS = (*map(expand.plain, _INT8), *_STORED)
+_STORED = low_bit.conv_kernels(_sliding, _groups, _is_depthwise, _scaling, _limits)
+_WINOGRAD = winograd_kernels.variants(_groups, _scaling, _sliding, _limits)
+KERNELS = (
+    *map(expand.plain, (*_WINOGRAD, *_INT8)),
+    winograd_kernels.int4_kernel(_groups, _scaling, _sliding, _limits),
+    _DEPTHWISE_DSP,  # for few bits too: the fast one where windows are not 3x3
+    *_STORED,
+)

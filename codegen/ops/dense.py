@@ -31,7 +31,7 @@ from codegen.ops.transpose import transpose
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul, stable_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.tuned import dense as packing
-from codegen.tuned import dense_int4, dense_pairs, limbs, mending
+from codegen.tuned import dense_int4, dense_pairs, gemm_factors, limbs, mending
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 
@@ -195,13 +195,18 @@ def _footprints(reads_first: bool) -> Callable[[Layer], tuple[Footprint | None, 
     return footprints
 
 
+def _limits(layer: Layer) -> tuple[int, int]:
+    op = layer.node.op
+    assert isinstance(op, Dense)
+    return clamp_range(op.clamp, layer.output.grid)
+
+
 @lru_cache(maxsize=16)
 def _scaling(layer: Layer) -> Scaling:
     op = layer.node.op
     assert isinstance(op, Dense)
-    y = layer.output.grid
-    limits = clamp_range(op.clamp, y)
-    return weighted(layer.inputs, y, limits, op.rounding, layer.label, op.shift)
+    grid = layer.output.grid
+    return weighted(layer.inputs, grid, _limits(layer), op.rounding, layer.label, op.shift)
 
 
 def _dsp_refusal(layer: Layer) -> str:
@@ -326,5 +331,6 @@ _INT8 = (
 KERNELS = (
     *map(expand.plain, _INT8),
     dense_int4.kernel(_scaling, _footprints(reads_first=True)),
+    *gemm_factors.dense_kernels(_scaling, _limits, _footprints(reads_first=True)),
     expand.dense_kernel(_scaling),
 )

@@ -23,7 +23,7 @@ from codegen.quant.scheme import BITS, Scheme, counted
 from targets.errors import UsageError
 
 INT8_WIDTH = 8
-LARGE_END = 0.25  # of all weights
+LARGE_END = 0.1  # of all weights
 Chosen = Mapping[str, tuple[str, Scheme]]
 """Weights and scheme by a layer's output; layers that are not named stay int8."""
 
@@ -47,7 +47,7 @@ class Formats:
 def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
     """The layers to lower. Unless they are named, depthwise ones stay int8, and so do the first and the last.
 
-    A first or last layer with more than a quarter of all weights is lowered too: little would be saved
+    A first or last layer with more than a tenth of all weights is lowered too: little would be saved
     without it.
 
     Raises:
@@ -127,6 +127,9 @@ def lower(graph: Graph, chosen: Chosen, force: bool) -> Graph:
             tensors |= {lowered.name: lowered, bias.name: bias}
             # Multipliers are new ones: a shift that pruning kept has no meaning for them.
             node = replace(node, op=replace(node.op, shift=None))  # type: ignore[type-var]  # noqa: PLW2901
+        elif chosen and isinstance(node.op, Conv2D) and _is_depthwise(graph, node):
+            held = graph.tensors[node.inputs[1]]
+            tensors[held.name] = _in_bytes(held)
         nodes.append(node)
     return verify_quantized(replace(graph, tensors=tensors, nodes=tuple(nodes)))
 
@@ -138,6 +141,17 @@ def _packed(tensor: Tensor, weights: str) -> Tensor:
     codes = (rows + (1 << (bits - 1))).astype(np.uint8)
     storage = Storage("uniform", weights, bits, codes, counted(bits))
     return replace(tensor, quant=replace(tensor.grid, width=INT8_WIDTH), storage=storage)
+
+
+def _in_bytes(tensor: Tensor) -> Tensor:
+    """int8 weights that no kernel may hold in more than a byte: flash is what the user asks to save."""
+    rows = tensor.values.astype(np.int64).reshape(len(tensor.values), -1)
+    if tensor.grid.width > INT8_WIDTH:
+        return tensor
+    codes = (rows + 128).astype(np.uint8)
+    return replace(
+        tensor, storage=Storage("uniform", "int8", INT8_WIDTH, codes, counted(INT8_WIDTH))
+    )
 
 
 def _is_trained(graph: Graph, node: Node) -> bool:

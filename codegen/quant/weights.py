@@ -20,9 +20,11 @@ from codegen.quant.scheme import BITS
 from codegen.quant.weight_scales import SCALES
 
 Correction = Literal["auto", "on", "off"]
+Activations = Literal["int8", "int4"]
 ROUNDING_NAMES: tuple[str, ...] = tuple(ROUNDINGS)
 CLIPS: tuple[str, ...] = (*SCALES, ptq.AUTO)
 CORRECTIONS: tuple[Correction, ...] = ("auto", "on", "off")
+ACTIVATIONS: tuple[Activations, ...] = ("int8", "int4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,13 @@ class Choices:
         rounding: a method of codegen.quant.rounding.
         clip: scales of weights: a method of codegen.quant.weight_scales, or "auto" to try some.
         bias_correction: of every layer, of none, or where it lowers the loss.
+        activations: "int4" for 16 levels between layers (codegen.quant.few_levels); usually 256.
     """
 
     rounding: str | None = None
     clip: str | None = None
     bias_correction: Correction | None = None
+    activations: Activations | None = None
 
     def over(self, other: Choices) -> Choices:
         """These, and the other's where there is none."""
@@ -45,6 +49,7 @@ class Choices:
             self.rounding or other.rounding,
             self.clip or other.clip,
             self.bias_correction or other.bias_correction,
+            self.activations or other.activations,
         )
 
 

@@ -1,39 +1,177 @@
-"""conv2d.factors: 4-bit codes with a 4-bit factor per block, expanded once into the stream of conv2d.gemm.
+"""Kernels that expand stored weights to the int8 stream of conv2d.gemm in scratch, then are that kernel.
 
 Flash has, per four channels, the first sums, the factors (four nibbles to a halfword, one per block), the
-codes (four nibbles to a halfword, two inputs to a word), the multipliers. A call first makes the stream of
-codegen.tuned.raw8 of them, in scratch; then the kernel for int8 weights runs on it:
+codes (codegen.tuned.coded), the multipliers. The stream (codegen.tuned.raw8) is made
 
-    word of channels 0 and 1 = u0 * s0 + u1 * 256 * s1 - 8 * (s0 + 256 * s1), both halves at once; u = w + 8
+- conv2d.factors, dense.factors: of 4-bit codes with factors, two products at once, u = w + 8:
+      word of channels 0 and 1 = u0 * s0 + u1 * 256 * s1 - 8 * (s0 + 256 * s1)
+- conv2d.tables, dense.tables: of places in a table, which a call first makes in scratch for all pairs of
+  codes: an entry is the pair of u0 and so on, already in halves; factors are optional.
+
+Where weights pass by more than once, the stream of all channels is made first. Of one or two pixels each
+block is multiplied as soon as it is expanded: scratch then holds four channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
 from codegen import window
-from codegen.ir import Factors, IntArray
+from codegen.ir import IntArray
 from codegen.kernel import NO_LANE, Constant, Footprint, Instance, Kernel, Layer, unmet
 from codegen.requantize import Scaling, reach
 from codegen.spatial import Window
-from codegen.tuned import gemm
-from codegen.tuned.lanes import folded_bias, halves, lane
+from codegen.tuned import coded, gemm, raw8
+from codegen.tuned.coded import Coded
+from codegen.tuned.lanes import folded_bias, lane, signed
 from codegen.tuned.raw8 import BLOCK
 
 MOST_STREAM = 16_384  # bytes of scratch for expanded weights
-_ZERO = 8  # the code of a weight that is zero
+GROUP_PAIRS = 8  # expanded without a loop where there are no factors
+Kind = Literal["factors", "tables"]
+Sliding = Callable[[Layer], tuple[Window, window.Shape, window.Shape]]
+Limits = Callable[[Layer], tuple[int, int]]
 
 
-def _factors(layer: Layer) -> Factors | None:
-    """The factors of weights that the kernel can expand; None for all others."""
-    stored = layer.inputs[1].storage
-    if stored is None or len(stored.factors) != 1 or stored.offset not in (4, _ZERO):
-        return None
-    (found,) = stored.factors
-    fits = found.bits <= 4 and not found.shifts and found.size in (16, 32)
-    return found if fits and layer.inputs[1].grid.width == 8 else None
+@lru_cache(maxsize=64)
+def _coded(layer: Layer) -> Coded | None:
+    """The weights of a layer as they are expanded. Layers are compared as themselves."""
+    w = layer.inputs[1]
+    return coded.read(w.storage) if w.storage is not None and w.grid.width == 8 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What follows from a layer's geometry and its codes.
+
+    Attributes:
+        window: geometry of the product.
+        code: of the weights.
+    """
+
+    window: gemm.Geometry
+    code: Coded
+
+    @property
+    def at_once(self) -> bool:
+        """Whether blocks are multiplied as they are expanded."""
+        return self.window.y[1] * self.window.y[2] <= gemm.PIXELS
+
+    @property
+    def blocks(self) -> int:
+        """Of four channels."""
+        return -(-self.window.y[3] // BLOCK)
+
+    @property
+    def stream_bytes(self) -> int:
+        """Of the expanded stream in scratch."""
+        block = 4 * (8 + 2 * self.window.pairs)
+        return block if self.at_once else self.blocks * block
+
+    @property
+    def table_bytes(self) -> int:
+        """Of the table in scratch, of pairs of codes."""
+        return 0 if self.code.table is None else 4 << 2 * self.code.bits
+
+    @property
+    def group_pairs(self) -> int:
+        """Pairs of inputs with the same factors."""
+        return self.code.factors.size // 2 if self.code.factors else GROUP_PAIRS
+
+    @property
+    def factor_words(self) -> int:
+        """Of four channels."""
+        groups = -(-self.window.pairs // self.group_pairs)
+        return -(-groups // 2) if self.code.factors else 0
+
+    @property
+    def code_words(self) -> int:
+        """Of four channels."""
+        return -(-self.window.pairs * self.code.bits // 4)
+
+    @property
+    def block_words(self) -> int:
+        """In flash, of four channels."""
+        return 8 + self.factor_words + self.code_words
+
+    @property
+    def scratch(self) -> int:
+        """Bytes: windows, stream, table."""
+        return self.window.scratch + self.stream_bytes + self.table_bytes
+
+
+def packed(layer: Layer, multipliers: IntArray, sizes: Sizes) -> IntArray:
+    """Everything in flash behind the rounding constant and the table: (blocks, words)."""
+    x, w, b = layer.inputs
+    code, order = sizes.code, sizes.window.order()
+    channels, length = code.codes.shape
+    count = sizes.blocks * BLOCK
+    codes = np.full((count, length + 1), code.zero or 0, np.int64)  # the last column: "none"
+    codes[:channels, :length] = code.codes
+    bias, m = np.zeros((2, count), np.int64)
+    bias[:channels], m[:channels] = folded_bias(x, w, b), multipliers
+    even, odd = bias.reshape(-1, 2).T
+    parts = [np.stack([even, 256 * odd + even], axis=1).reshape(-1, BLOCK)]
+    if code.factors:
+        scales = np.zeros((count, 2 * sizes.factor_words), np.int64)
+        scales[:channels, : code.factors.values.shape[1]] = code.factors.values
+        parts.append(coded.nibbles(scales))
+    codes = codes[:, order]
+    parts.append(coded.nibbles(codes) if code.table is None else coded.units(codes, code.bits))
+    parts.append(m.reshape(-1, 2, 2).transpose(0, 2, 1).reshape(-1, BLOCK))
+    return signed(np.concatenate(parts, axis=1))
+
+
+def _table_words(code: Coded) -> IntArray:
+    if code.table is None:
+        return np.zeros(0, np.int64)
+    return code.table.astype(np.uint8).view("<i4").astype(np.int64)
+
+
+def params(sizes: Sizes) -> dict[str, object]:
+    """What the templates are told of expanding."""
+    code, pairs, group = sizes.code, sizes.window.pairs, sizes.group_pairs
+    return {
+        "expanded": True,
+        "twin": "factors" if code.table is None else "tables",
+        "at_once": sizes.at_once,
+        "blocks": sizes.blocks,
+        "stream_at": sizes.window.scratch,
+        "table_at": sizes.window.scratch + sizes.stream_bytes,
+        "levels": 0 if code.table is None else len(code.table),
+        "code_bits": code.bits,
+        "offset": code.offset,
+        "shifts": code.factors is not None and code.factors.shifts,
+        "group_pairs": group,
+        "whole_groups": pairs // group,
+        "rest_pairs": pairs % group,
+        "factor_bytes": 4 * sizes.factor_words,
+        "code_words": sizes.code_words,
+    }
+
+
+def instance(layer: Layer, scales: Scaling, sizes: Sizes, kind: Kind) -> Instance:
+    """Template params, and everything in flash."""
+    even = lane(scales)
+    assert even is not None
+    size = sizes.window
+    blocks = packed(layer, scales.multipliers, sizes)
+    numbers = gemm.numbers(size, scales, layer.inputs[0].grid.zero_point) | {
+        "elements": tuple(size.order())
+    }
+    if sizes.at_once:
+        numbers |= {"stream_bytes": 4 * blocks.size}
+    table = _table_words(sizes.code)
+    words = np.concatenate([np.array([even.addend]), table, blocks.ravel()])
+    held = 4 * (len(table) + sizes.blocks * (sizes.block_words - 8))
+    label = window.label(size.slides, size.x, size.y)
+    constant = Constant("weights", "int32_t", words, held)
+    return Instance(f"{kind}_{label}", numbers | params(sizes), (constant,))
 
 
 def _aligned(order: list[int], size: int) -> bool:
@@ -41,142 +179,121 @@ def _aligned(order: list[int], size: int) -> bool:
     return all(element < 0 or element // size == at // size for at, element in enumerate(order))
 
 
-def stream_bytes(channels: int, pairs: int) -> int:
-    """Bytes of the expanded stream."""
-    return -(-channels // BLOCK) * 4 * (8 + 2 * pairs)
-
-
-def packed(layer: Layer, multipliers: IntArray, order: list[int]) -> IntArray:
-    """Everything in flash behind the rounding constant."""
+def _refusal(layer: Layer, size: gemm.Geometry, groups: int, scales: Scaling, kind: Kind) -> str:
+    code = _coded(layer)
+    if code is None or (code.table is None) != (kind == "factors"):
+        wanted = {"factors": "4-bit codes with 4-bit factors", "tables": "places in a short table"}
+        return f"flash does not hold {wanted[kind]}"
     x, w, b = layer.inputs
-    stored, factors = w.storage, _factors(layer)
-    assert stored is not None and stored.offset is not None and factors is not None
-    channels, length = stored.codes.shape
-    count = -(-channels // BLOCK) * BLOCK
-    codes = np.full((count, length + 1), _ZERO, np.int64)  # the last column stands for "none"
-    codes[:channels, :length] = stored.codes.astype(np.int64) - stored.offset + _ZERO
-    groups = -(-len(order) // factors.size)
-    scales = np.zeros((count, -(-groups // 2) * 2), np.int64)
-    scales[:channels, : factors.values.shape[1]] = factors.values
-    bias, m = np.zeros((2, count), np.int64)
-    bias[:channels], m[:channels] = folded_bias(x, w, b), multipliers
-    even, odd = bias.reshape(-1, 2).T
-    first = np.stack([even, 256 * odd + even], axis=1).reshape(-1, BLOCK)
-    nibbles = _nibbles(codes[:, order])
-    parts = (
-        first,
-        _words(_nibbles(scales)),
-        _words(nibbles),
-        m.reshape(-1, 2, 2).transpose(0, 2, 1).reshape(-1, BLOCK),
-    )
-    everything: IntArray = np.concatenate(parts, axis=1).ravel()
-    return halves(everything, everything >> 16)
-
-
-def _nibbles(rows: IntArray) -> IntArray:
-    """Four rows to one: the first in the lowest bits."""
-    joined: IntArray = (
-        rows.reshape(-1, BLOCK, rows.shape[1]) << 4 * np.arange(BLOCK)[:, None]
-    ).sum(axis=1)
-    return joined
-
-
-def _words(rows: IntArray) -> IntArray:
-    return halves(rows[:, 0::2], rows[:, 1::2])
-
-
-def instance(layer: Layer, scales: Scaling, size: gemm.Geometry) -> Instance:
-    """Template params, and everything in flash."""
-    x, w, _ = layer.inputs
-    factors = _factors(layer)
-    even = lane(scales)
-    assert even is not None and factors is not None
-    order = size.order()
-    words = packed(layer, scales.multipliers, order)
-    blocks = -(-w.shape[0] // BLOCK)
-    rest = size.pairs % (factors.size // 2)
-    counted = -(-len(order) // factors.size)
-    params = gemm.numbers(size, scales, x.grid.zero_point) | {
-        "elements": tuple(order),
-        "expanded": True,
-        "twin": "factors",
-        "blocks": blocks,
-        "stream_at": size.scratch,
-        "group_pairs": factors.size // 2,
-        "whole_groups": size.pairs // (factors.size // 2),
-        "rest_pairs": rest,
-        "factor_bytes": 4 * -(-counted // 2),
-    }
-    label = window.label(size.slides, x.shape, layer.output.shape)
-    held = 4 * (len(words) - 8 * blocks)
-    constant = np.concatenate([np.array([even.addend]), words])
-    return Instance(f"factors_{label}", params, (Constant("weights", "int32_t", constant, held),))
-
-
-def _refusal(layer: Layer, size: gemm.Geometry, groups: int, scales: Scaling) -> str:
-    factors = _factors(layer)
-    if factors is None:
-        return "flash does not hold 4-bit codes with one level of 4-bit factors"
-    x, w, b = layer.inputs
+    sizes = Sizes(size, code)
 
     def exact() -> bool:
         ends = np.abs(np.stack(reach(x.grid, w, b)))[:, 1::2]
         return bool(ends.max(initial=0) < 1 << 23)
 
+    def untorn() -> bool:
+        return code.factors is None or _aligned(size.order(), code.factors.size)
+
     return gemm.unfit(layer, lambda: size, groups) or unmet(
         (
-            lambda: stream_bytes(w.shape[0], size.pairs) <= MOST_STREAM,
+            lambda: sizes.stream_bytes <= MOST_STREAM,
             f"expanded weights take over {MOST_STREAM:,} bytes",
         ),
         (exact, "256 times a sum of an odd channel leaves 32 bits"),
         (lambda: lane(scales, 8) is not None, NO_LANE),
-        (lambda: _aligned(size.order(), factors.size), "a run of a window tears a block"),
+        (lambda: raw8.fits_raw8(w.values), "256 * odd + even weight leaves 16 bits"),
+        (untorn, "a run of a window tears a block"),
+        (lambda: code.zero is not None or -1 not in size.order(), "no code for no weight"),
     )
 
 
-def kernel(
-    sliding: Callable[[Layer], tuple[Window, window.Shape, window.Shape]],
+def cycles(sizes: Sizes, limits: tuple[int, int]) -> float:
+    """Predicted, counted from the template; m4-simple."""
+    code, pairs = sizes.code, sizes.window.pairs
+    groups = -(-pairs // sizes.group_pairs)
+    if code.table is None:
+        block, start = 32.0 + 13 * pairs + 19 * groups, 20.0
+    else:
+        scaled = code.factors is not None
+        pair = 16 + 2 * scaled + code.bits / 4
+        block = 36 + pair * pairs + (4 + 18 * scaled) * groups
+        start = 30 + (8 + 14 * len(code.table) / 4) * len(code.table)
+    return gemm.cycles(sizes.window, limits) + start + sizes.blocks * block
+
+
+def kernels(
+    kind: Literal["conv2d", "dense"],
+    sliding: Sliding,
     groups: Callable[[Layer], int],
     scaling: Callable[[Layer], Scaling],
-    limits: Callable[[Layer], tuple[int, int]],
-) -> Kernel:
-    """The variant.
+    limits: Limits,
+    footprints: Callable[[Layer], tuple[Footprint | None, ...]],
+) -> tuple[Kernel, ...]:
+    """The variants.
 
     Args:
+        kind: of the operator.
         sliding: window, input and output shape of a layer.
         groups: of a layer.
         scaling: how its sums become int8.
         limits: least and largest result.
+        footprints: of a kernel that reads two windows before it writes.
     """
 
-    def shape(layer: Layer) -> gemm.Geometry:
-        return gemm.geometry(*sliding(layer))
+    def sizes(layer: Layer) -> Sizes:
+        code = _coded(layer)
+        assert code is not None
+        return Sizes(gemm.geometry(*sliding(layer)), code)
 
-    def refusal(layer: Layer) -> str:
-        return _refusal(layer, shape(layer), groups(layer), scaling(layer))
+    def variant(form: Kind) -> Kernel:
+        def refusal(layer: Layer) -> str:
+            size = gemm.geometry(*sliding(layer))
+            return _refusal(layer, size, groups(layer), scaling(layer), form)
 
-    def cycles(layer: Layer) -> float:
-        size, factors = shape(layer), _factors(layer)
-        assert factors is not None
-        counted = -(-2 * size.pairs // factors.size)
-        block = 32 + 14 * size.pairs + 19 * counted
-        blocks = -(-layer.output.shape[3] // BLOCK)
-        return gemm.cycles(size, limits(layer)) + 20 + blocks * block
+        return Kernel(
+            name=f"{kind}.{form}",
+            template="ops/conv2d.gemm.c.j2",
+            assembly="ops/conv2d.gemm.S.j2",
+            serves=lambda layer: not refusal(layer),
+            refusal=refusal,
+            instance=lambda layer: instance(layer, scaling(layer), sizes(layer), form),
+            cycles=lambda layer: cycles(sizes(layer), limits(layer)),
+            footprints=footprints,
+            scratch=lambda layer: sizes(layer).scratch,
+        )
+
+    return variant("factors"), variant("tables")
+
+
+def conv_kernels(
+    sliding: Sliding,
+    groups: Callable[[Layer], int],
+    scaling: Callable[[Layer], Scaling],
+    limits: Limits,
+) -> tuple[Kernel, ...]:
+    """The variants of conv2d; arguments as of `kernels`."""
 
     def footprints(layer: Layer) -> tuple[Footprint | None, ...]:
-        size = shape(layer)
+        size = gemm.geometry(*sliding(layer))
         return (gemm.footprint(size.slides, size.x, size.y),)
 
-    return Kernel(
-        name="conv2d.factors",
-        template="ops/conv2d.gemm.c.j2",
-        assembly="ops/conv2d.gemm.S.j2",
-        serves=lambda layer: not refusal(layer),
-        refusal=refusal,
-        instance=lambda layer: instance(layer, scaling(layer), shape(layer)),
-        cycles=cycles,
-        footprints=footprints,
-        scratch=lambda layer: (
-            shape(layer).scratch + stream_bytes(layer.output.shape[3], shape(layer).pairs)
-        ),
-    )
+    return kernels("conv2d", sliding, groups, scaling, limits, footprints)
+
+
+def dense_kernels(
+    scaling: Callable[[Layer], Scaling],
+    limits: Limits,
+    footprints: Callable[[Layer], tuple[Footprint | None, ...]],
+) -> tuple[Kernel, ...]:
+    """The variants of dense: a row of the input is a pixel."""
+
+    def sliding(layer: Layer) -> tuple[Window, window.Shape, window.Shape]:
+        channels, length = layer.inputs[1].shape
+        rows = layer.output.size // channels
+        return (
+            Window((1, 1), (1, 1), (0,) * 4, (1, 1)),
+            (1, 1, rows, length),
+            (1, 1, rows, channels),
+        )
+
+    return kernels("dense", sliding, lambda layer: 1, scaling, limits, footprints)

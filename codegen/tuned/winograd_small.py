@@ -2,9 +2,15 @@
 
 It saves conv2d.winograd's flash (32 bytes for every 9 weights) and pays with time and scratch: weights are
 combined anew for every row of tiles, and the combined inputs of the whole row wait for them.
+
+conv2d.winograd_int4 is the same with 4-bit weights: a word has the elements of two quads, those of the
+first half of the depth in the upper nibbles, and weights are multiplied by 16, in the upper half of a byte,
+as are biases. So it is the kernel of int8 weights that are multiples of 16.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,6 +21,9 @@ from codegen.requantize import Scaling
 from codegen.tuned import winograd
 from codegen.tuned.lanes import folded_bias, signed
 from codegen.tuned.winograd import BLOCK, SCALE, Geometry
+
+NIBBLE = 4  # bits
+SHIFTING = 40  # cycles per element and four channels, for nibbles
 
 # Taps in the order in which they are combined: outer columns, then the middle one.
 TAPS = tuple((row, column) for column in (0, 2, 1) for row in range(3))
@@ -30,9 +39,26 @@ def pack(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
         bias: (O,), with the input's zero point folded in.
         multipliers: (O,), 31 bits.
     """
+    return _blocks(_bytes(weights), bias, multipliers)
+
+
+def pack_nibbles(weights: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
+    """As `pack`, for weights that are multiples of 16 and a depth that is a multiple of 8."""
+    whole = _bytes(weights) & 0xF0
+    upper, lower = np.split(whole, 2, axis=1)
+    return _blocks(upper | lower >> NIBBLE, bias, multipliers)
+
+
+def _bytes(weights: IntArray) -> IntArray:
+    """(O, quads, taps, 4) of weights (O, 3, 3, C)."""
     taps = np.stack([weights[:, row, column] for row, column in TAPS], axis=1)
-    quads = taps.reshape(len(weights), len(TAPS), -1, 4).transpose(0, 2, 1, 3)
-    words = np.ascontiguousarray(quads).astype(np.int8).view("<i4").astype(np.int64)
+    quads: IntArray = taps.reshape(len(weights), len(TAPS), -1, 4).transpose(0, 2, 1, 3)
+    return quads
+
+
+def _blocks(quads: IntArray, bias: IntArray, multipliers: IntArray) -> IntArray:
+    """The stream of bytes (O, words, taps, 4)."""
+    words = np.ascontiguousarray(quads).astype(np.uint8).view("<i4").astype(np.int64)
     heads = (part.reshape(-1, BLOCK) for part in (multipliers, signed(bias << SCALE)))
     blocks: IntArray = np.concatenate([*heads, words.reshape(len(words) // BLOCK, -1)], axis=1)
     return blocks.ravel()
@@ -56,20 +82,38 @@ def _unit_bytes(shape: Geometry) -> int:
     return 4 * 16 * shape.x[3]
 
 
-def _block_words(shape: Geometry) -> int:
-    return BLOCK * (2 + 9 * shape.x[3] // 4)
+def _block_words(shape: Geometry, nibbles: bool) -> int:
+    return BLOCK * (2 + 9 * shape.x[3] // (8 if nibbles else 4))
 
 
-def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
+def times_sixteen(layer: Layer, scaling: Scaling) -> tuple[Layer, Scaling]:
+    """The same layer with int8 weights 16 times as large, and the rule that takes this back."""
+    x, w, b = layer.inputs
+    grown = replace(w, data=(w.values.astype(np.int64) << NIBBLE).astype(np.int8), storage=None)
+    biases = replace(b, data=b.values.astype(np.int64) << NIBBLE)
+    shift = scaling.q["shift"]
+    assert isinstance(shift, int)
+    rule = replace(scaling, q=scaling.q | {"shift": shift + NIBBLE})
+    return replace(layer, inputs=(x, grown, biases)), rule
+
+
+def instance_int4(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
+    """Template params and the stream, of 4-bit weights."""
+    return instance(*times_sixteen(layer, scaling), shape, nibbles=True)
+
+
+def instance(layer: Layer, scaling: Scaling, shape: Geometry, nibbles: bool = False) -> Instance:
     """Template params and the stream."""
     x, w, b = layer.inputs
-    blocks = pack(w.values.astype(np.int64), folded_bias(x, w, b), scaling.multipliers)
+    packed = pack_nibbles if nibbles else pack
+    blocks = packed(w.values.astype(np.int64), folded_bias(x, w, b), scaling.multipliers)
     words = np.concatenate([winograd.header(layer, scaling), blocks])
     depth = shape.x[3]
     params = winograd.params(shape, scaling) | {
         "tiles_at": _tiles_at(shape),
-        "block_words": _block_words(shape),
-        "stream_bytes": shape.y[3] // BLOCK * 4 * _block_words(shape),
+        "block_words": _block_words(shape, nibbles),
+        "stream_bytes": shape.y[3] // BLOCK * 4 * _block_words(shape, nibbles),
+        "nibbles": nibbles,
         "unit_count": len(shape.first_columns()),
         "unit_bytes": _unit_bytes(shape),
         "zeros_at": scratch(shape) - shape.x[2] * depth,
@@ -80,9 +124,15 @@ def instance(layer: Layer, scaling: Scaling, shape: Geometry) -> Instance:
         "weights": {"place": 8 * depth, "upper": 64 * depth, "bytes": 8 * depth},
     }
     label = window.label(shape.slides, shape.x, shape.y)
-    return Instance(
-        f"winograd_small_{label}", params, (Constant("stream", "int32_t", words, w.size),)
-    )
+    held = w.size // 2 if nibbles else w.size
+    name = "winograd_int4" if nibbles else "winograd_small"
+    return Instance(f"{name}_{label}", params, (Constant("stream", "int32_t", words, held),))
+
+
+def cycles_int4(shape: Geometry, limits: tuple[int, int]) -> float:
+    """Predicted cycles with 4-bit weights."""
+    blocks, bands = shape.y[3] // BLOCK, len(shape.first_rows())
+    return cycles(shape, limits) + SHIFTING * shape.x[3] * blocks * bands
 
 
 def cycles(shape: Geometry, limits: tuple[int, int]) -> float:

@@ -8,8 +8,20 @@ from math import inf
 
 import numpy as np
 
-from codegen.ir import Array, Graph, Node, Op, Port, Quant, Tensor, per_tensor, verify_quantized
+from codegen.ir import (
+    Array,
+    Graph,
+    Node,
+    Op,
+    Port,
+    Quant,
+    Storage,
+    Tensor,
+    per_tensor,
+    verify_quantized,
+)
 from codegen.ops import OPS
+from codegen.quant.scheme import counted
 from codegen.quant.schemes import SCHEMES
 
 INT8 = np.int8
@@ -89,7 +101,9 @@ def stored(
     rows = generator.normal(size=(shape[0], int(np.prod(shape[1:]))))
     storage = SCHEMES[scheme].quantize(rows, np.zeros(shape[0]), weights).storage
     count = storage.levels.shape[1]
-    codes = generator.integers(0, count, rows.shape).astype(np.uint8)
+    # The MX formats of whole numbers are symmetric: their least code is none.
+    first = int(scheme in ("mx4", "mx6", "mx9", "mxint8"))
+    codes = generator.integers(first, count, rows.shape).astype(np.uint8)
     factors = storage.factors
     if code is not None:
         codes = np.full_like(codes, code % count)
@@ -106,6 +120,17 @@ def stored(
             storage=storage,
         )
     )
+
+
+def in_nibbles(graph: Graph, seed: int, code: int | None = None) -> Graph:
+    """The layer with 4-bit weights: any, or all of one code."""
+    w = graph.tensors["w"]
+    shape = (len(w.values), w.size // len(w.values))
+    generator = np.random.default_rng(seed)
+    codes = generator.integers(0, 16, shape) if code is None else np.full(shape, code)
+    storage = Storage("uniform", "int4", 4, codes.astype(np.uint8), counted(4))
+    data = storage.expanded().reshape(w.shape).astype(np.int8)
+    return graph.with_tensors(replace(w, data=data, storage=storage))
 
 
 def cases() -> Iterator[Case]:

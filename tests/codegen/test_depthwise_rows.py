@@ -12,15 +12,18 @@ from hypothesis import strategies as st
 
 from codegen import plan
 from codegen.ir import Graph, IntArray
-from codegen.kernel import Order
+from codegen.kernel import Kernel, Order
 from codegen.ops import KERNELS
 from codegen.quant.fixed import requantization, template_params
 from codegen.requantize import Scaling
+from codegen.tuned import depthwise_rows
+from codegen.tuned.depthwise import starts
 from codegen.tuned.folded import fold
 from emulator import elf
 from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets.target import load
+from tests.codegen import networks
 from tests.codegen.test_depthwise_strips import (
     LOW,
     ORDERS,
@@ -36,7 +39,10 @@ from tests.codegen.test_kernels import expected, on_core, on_host, write
 from tests.codegen.test_winograd import longest_run
 
 NAME = "conv2d.depthwise_rows"
-KERNEL = next(kernel for kernel in KERNELS["conv2d"] if kernel.name == NAME)
+BY_NAME = {kernel.name: kernel for kernel in KERNELS["conv2d"]}
+KERNEL, BYTES, INT4 = (
+    BY_NAME[name] for name in (NAME, "conv2d.depthwise_bytes", "conv2d.depthwise_int4")
+)
 
 
 def rule(real: list[float], zero_point: int, limits: tuple[int, int], bound: int) -> Scaling:
@@ -129,6 +135,81 @@ def test_every_byte_of_any_convolution(
     wanted = expected(graph, inputs)
     np.testing.assert_array_equal(on_host(written, inputs), wanted)
     np.testing.assert_array_equal(on_core(written, inputs), wanted)
+
+
+@pytest.mark.parametrize(
+    "packing", [depthwise_rows.WIDE, depthwise_rows.BYTES, depthwise_rows.INT4]
+)
+@pytest.mark.parametrize("channels", [4, 7])
+def test_channels_in_the_stream(packing: depthwise_rows.Packing, channels: int) -> None:
+    g = np.random.default_rng(channels)
+    bits = min(packing.bits, 8)
+    weights = g.integers(-(1 << (bits - 1)), 1 << (bits - 1), (channels, 3, 3))
+    biases, multipliers = (
+        g.integers(-(2**31), 2**31, (channels, 2)),
+        g.integers(2**30, 2**31, channels),
+    )
+    count = packing.words + 4
+    words = depthwise_rows.pack(packing, weights, biases, multipliers, 3).reshape(-1, count)
+    order = [c for start in starts(channels) for c in range(start, start + 4)]
+    for word, channel in zip(words, order, strict=True):
+        mask = int(packing.params()["mask"])  # type: ignore[call-overload]
+        pairs = []
+        for register, shift in packing.params()["pairs"]:  # type: ignore[attr-defined]
+            value = int(word[register - (5 - packing.words)]) << shift & mask * 65537
+            pairs.append(np.array([value], np.uint32).view(np.int16).tolist())
+        scaled = weights[channel] << packing.scale
+        assert pairs == [*scaled[[0, 2]].T.tolist(), scaled[1, :2].tolist()]
+        last = np.array([word[packing.words]]).astype(np.int32).view(np.int16)
+        assert last.tolist() == [scaled[1, 2], 3]
+        assert word[-3] == multipliers[channel]
+        np.testing.assert_array_equal(word[-2:], biases[channel])
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    graph=convolutions(),
+    seed=st.integers(0, 2**32),
+    nibbles=st.booleans(),
+    code=st.sampled_from([None, None, 0, 15]),
+)
+def test_every_byte_with_weights_in_bytes_and_nibbles(
+    order: Order,
+    graph: Graph,
+    seed: int,
+    nibbles: bool,
+    code: int | None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    kernel = INT4 if nibbles else BYTES
+    if len(graph.tensors["w"].values[0].ravel()) != 9:
+        return
+    graph = networks.in_nibbles(graph, seed, code) if nibbles else graph
+    if not kernel.serves(layer_of(graph)):
+        return
+    inputs = samples(graph, seed)
+    written = write(graph, "generic-m4", tmp_path_factory.mktemp("rows"), kernel, order)
+    wanted = expected(graph, inputs)
+    np.testing.assert_array_equal(on_host(written, inputs), wanted)
+    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+
+
+@pytest.mark.parametrize("kernel", [BYTES, INT4], ids=lambda k: str(k.name))
+@pytest.mark.parametrize(("size", "stride"), [((25, 5, 64), 1), ((48, 48, 16), 2)])
+def test_narrow_weights_cost_three_cycles_per_channel_and_strip(
+    kernel: Kernel, size: Size, stride: int, tmp_path: Path
+) -> None:
+    graph = convolution(size, stride=(stride, stride))
+    wide = KERNEL.cycles(layer_of(graph))
+    graph = networks.in_nibbles(graph, 1) if kernel is INT4 else graph
+    layer = layer_of(graph)
+    cycles = measured(graph, tmp_path, kernel)
+    assert kernel.cycles(layer) == pytest.approx(cycles, rel=0.03)
+    strips = -(-layer.output.shape[1] // 2)
+    assert kernel.cycles(layer) - wide <= 3 * strips * size[2]
+    each = kernel.instance(layer).constants[0].weight_bytes / size[2]
+    assert each == (6 if kernel is INT4 else 10)
 
 
 @pytest.mark.parametrize("extreme", [None, -128, 127])

@@ -195,22 +195,28 @@ def factored(draw: st.DrawFn) -> Graph:
     code = draw(st.sampled_from([None, None, 0, 7]))
     scheme = draw(st.sampled_from([("int4", "vsq16"), ("int3", "vsq16"), ("int4", "group32")]))
     channels, depth = draw(st.integers(1, 13)), draw(st.integers(1, 70))
+    if draw(st.booleans()):
+        x = draw(st.sampled_from([(1, depth), (1, 2, depth), (1, 5, depth)]))
+        dense = OPS["dense"](draw(st.sampled_from([None, (0.0, 6.0)])))
+        return networks.stored(dense, x, (channels, depth), generator, *scheme, code)
     side = draw(st.sampled_from([1, 1, 3]))
     depth = depth if side == 1 else draw(st.sampled_from([4, 16, 20]))
     clamp = draw(st.sampled_from([None, (0.0, 6.0)]))
     conv = OPS["conv2d"](pads=(side // 2,) * 4, clamp=clamp)
     shape = (channels, side, side, depth)
-    return networks.stored(conv, (1, 3, 5, depth), shape, generator, *scheme, code)
+    size = draw(st.sampled_from([(3, 5), (1, 1), (1, 2)]))
+    return networks.stored(conv, (1, *size, depth), shape, generator, *scheme, code)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(graph=factored(), seed=st.integers(0, 2**32))
-def test_any_convolution_with_factors(
+def test_any_layer_with_factors(
     graph: Graph, seed: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    assert serves(graph, FACTORS)
+    kernel = FACTORS if graph.nodes[0].op.kind == "conv2d" else BY_NAME["dense.factors"]
+    assert serves(graph, kernel)
     inputs = networks.samples(graph, np.random.default_rng(seed), 2)
-    written = write(graph, "generic-m4", tmp_path_factory.mktemp("factors"), FACTORS)
+    written = write(graph, "generic-m4", tmp_path_factory.mktemp("factors"), kernel)
     wanted = expected(graph, inputs)
     np.testing.assert_array_equal(on_host(written, inputs), wanted)
     np.testing.assert_array_equal(on_core(written, inputs), wanted)
@@ -225,5 +231,9 @@ def test_blocks_that_a_window_tears_apart_are_not_expanded() -> None:
         assert serves(graph, FACTORS) == served
     graph = networks.stored(
         OPS["conv2d"](), (1, 1, 1, 512), (64, 1, 1, 512), generator, "int4", "vsq16"
+    )
+    assert serves(graph, FACTORS)  # of a pixel, four channels at a time are expanded
+    graph = networks.stored(
+        OPS["conv2d"](), (1, 1, 3, 512), (64, 1, 1, 512), generator, "int4", "vsq16"
     )
     assert not serves(graph, FACTORS)  # 64 * 512 weights would take too much scratch

@@ -98,12 +98,14 @@ void golden_conv2d_depthwise_rows_4x4x4_4_k3x3(const int8_t *x, const int32_t *s
                     int32_t sum = words[7];
 
                     for (int32_t tap = 0; tap < 9; ++tap) {
-                        /* Outer rows: a word for each column. The middle row: words 3 and 4. */
+                        /* Pairs of the outer rows' columns, then the middle row's first two; its last one alone. */
                         const int32_t i = tap / 3;
                         const int32_t j = tap % 3;
-                        const int32_t pair = words[i == 1 ? 3 + j / 2 : j];
+                        const int32_t at = i == 1 ? 3 : j;
+                        const uint32_t pair = (uint32_t)words[at / 1] << (at % 1 * 16);
                         const int upper = i == 1 ? j == 1 : i == 2;
-                        const int32_t weight = (int16_t)(upper ? pair >> 16 : pair);
+                        const uint32_t half = (upper ? pair >> 16 : pair) & 0xffffu;
+                        const int32_t weight = (int16_t)(tap == 5 ? (uint32_t)words[4] : half);
                         const int32_t row = top + pixel / out_columns * 1 + i;
                         const int32_t column = pixel % out_columns * 1 - 1 + j;
                         const int inside = row >= 0 && row < rows && column >= 0 && column < columns;
