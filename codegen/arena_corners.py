@@ -7,6 +7,7 @@ already placed.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -75,13 +76,33 @@ class _Search:
         tried = {0, (self.capacity - buffer.size) // step * step}
         for q in neighbours:
             tried.update(self.touching(buffer, q))
-        kept = (
-            base
-            for base in tried
-            if 0 <= base <= self.capacity - buffer.size
-            and all(self.legal(buffer, base, q) for q in neighbours)
+        related = [q for q in neighbours if (buffer.name, q.name) in self.related]
+        apart = [q for q in neighbours if (buffer.name, q.name) not in self.related]
+        starts, stops = self.taken(buffer, apart)
+        kept = []
+        for base in tried:
+            before = bisect_right(starts, base) - 1
+            free = before < 0 or base >= stops[before]
+            if free and 0 <= base <= self.capacity - buffer.size:
+                kept.append(base)
+        return sorted(
+            (b for b in kept if all(self.legal(buffer, b, q) for q in related)), reverse=True
         )
-        return sorted(kept, reverse=True)
+
+    def taken(self, buffer: Buffer, apart: Sequence[Buffer]) -> tuple[list[int], list[int]]:
+        """Bases at which a buffer would lie over one of the others, as disjoint runs: starts and stops."""
+        runs = sorted(
+            (self.bases[q.name] - buffer.size + 1, self.bases[q.name] + q.size) for q in apart
+        )
+        starts: list[int] = []
+        stops: list[int] = []
+        for start, stop in runs:
+            if stops and start <= stops[-1]:
+                stops[-1] = max(stops[-1], stop)
+            else:
+                starts.append(start)
+                stops.append(stop)
+        return starts, stops
 
     def touching(self, buffer: Buffer, q: Buffer) -> Iterator[int]:
         step, at = self.problem.alignment, self.bases[q.name]
