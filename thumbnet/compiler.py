@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,13 +73,34 @@ class Compiled:
     warnings: tuple[str, ...]
 
 
-def prepare(
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibrated:
+    """A float model and what its activations were seen to be.
+
+    Attributes:
+        graph: after simplification.
+        imported: whether the model brought grids of its own.
+        method: how values become ranges.
+        ranges: of activations; none where the model brought all grids.
+        samples: calibration inputs, one array per input, device layout; none without ranges.
+        warnings: texts for the user.
+    """
+
+    graph: Graph
+    imported: bool
+    method: calibrate.Method
+    ranges: Mapping[str, clipping.Range]
+    samples: tuple[Array, ...]
+    warnings: tuple[str, ...]
+
+
+def calibrated(
     model: Path,
     options: CompileOptions,
     choices: recipe.Recipe | None = None,
     progress: Progress = silent,
-) -> Prepared:
-    """Imports, simplifies, quantizes and prunes a model."""
+) -> Calibrated:
+    """Imports, simplifies and calibrates a model."""
     graph = importer.load(model, shapes=options.shapes, simplify=options.simplify)
     if options.name:
         graph = _renamed(graph, options.name)
@@ -94,17 +115,31 @@ def prepare(
         graph = _adopt_input_grid(graph, grid_source)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
+    return Calibrated(graph, imported, method, ranges, samples, tuple(warnings))
+
+
+def prepare(
+    model: Path,
+    options: CompileOptions,
+    choices: recipe.Recipe | None = None,
+    progress: Progress = silent,
+) -> Prepared:
+    """Imports, simplifies, quantizes and prunes a model."""
+    found = calibrated(model, options, choices, progress)
+    graph, imported, ranges, samples = found.graph, found.imported, found.ranges, found.samples
     quantized = prune.prune(quantize.quantize(graph, ranges, imported))
     chosen = lower.choose(quantized, _formats(options, choices), imported)
-    rounding = _rounding(options, choices)
-    rules = quant_weights.settings(graph, chosen, rounding, options.seed)
+    rounding = rounding_of(options, choices)
+    force = options.force or (choices is not None and choices.force)
+    rules = quant_weights.settings(graph, chosen, rounding, options.seed, force)
     if chosen or (rules and not imported):
         rounded = graph
         if rules and not imported:
             rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
         wide = prune.prune(quantize.quantize(rounded, ranges, imported, chosen))
-        quantized = lower.lower(wide, chosen, options.force)
-    return Prepared(graph, quantized, method if ranges else None, tuple(warnings), rounding)
+        quantized = lower.lower(wide, chosen, force)
+    method = found.method if ranges else None
+    return Prepared(graph, quantized, method, found.warnings, rounding)
 
 
 def compile_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Compiled:
@@ -139,9 +174,14 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(prepared.quantized),
         "memory.svg": memory_svg.draw(planned).encode(),
-        "recipe.toml": recipe.dump(planned, prepared.method, prepared.rounding).encode(),
+        "recipe.toml": _recipe(planned, prepared, choices),
     }
     return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
+
+
+def _recipe(planned: plan.Plan, prepared: Prepared, choices: recipe.Recipe) -> bytes:
+    """The choices of this build."""
+    return recipe.dump(planned, prepared.method, prepared.rounding, choices.force).encode()
 
 
 def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Formats:
@@ -150,7 +190,9 @@ def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Fo
     return lower.Formats(given, choices.weights if choices else {})
 
 
-def _rounding(options: CompileOptions, choices: recipe.Recipe | None) -> quant_weights.Choices:
+def rounding_of(
+    options: CompileOptions, choices: recipe.Recipe | None = None
+) -> quant_weights.Choices:
     """How weights become integers: options before the recipe."""
     given = quant_weights.Choices(options.rounding, options.clip, options.bias_correction)
     return given.over(choices.rounding) if choices else given
@@ -230,7 +272,7 @@ def _planned(
     graph: Graph, target: Target, choices: recipe.Recipe, options: CompileOptions
 ) -> plan.Plan:
     """The plan within all budgets; where there is none, the error names what takes the SRAM."""
-    budget = _budget(target, options.budget)
+    budget = limits_of(target, options.budget)
     try:
         return plan.make(
             graph,
@@ -263,7 +305,7 @@ def _planned(
         ) from error
 
 
-def _budget(target: Target, wanted: Budget) -> Budget:
+def limits_of(target: Target, wanted: Budget) -> Budget:
     """The user's limits, or the target's memory where that is less."""
     sizes, limits = {"sram": target.ram.size, "flash": target.flash.size}, dict(wanted.limits)
     least: dict[str, int] = {}
