@@ -63,9 +63,13 @@ def cli() -> None:
 @command("inspect")
 @click.argument("model", type=click.Path(path_type=Path))
 @model_options
+@click.option(
+    "--calib", metavar="FILE[:KEY]", help="Calibration data: shows what int8 loses in every layer."
+)
 @format_option
 def inspect(
     model: Path,
+    calib: str | None,
     shapes: tuple[str, ...],
     simplify: bool,
     layout: str,
@@ -75,7 +79,7 @@ def inspect(
     """Show a model's operators, MACs, parameters and shapes, and which boards it fits."""
     from thumbnet import inspection, show
 
-    found = inspection.inspect(model, _shapes(shapes), simplify)
+    found = inspection.inspect(model, _shapes(shapes), simplify, calib)
     print_result(found, as_json, show.inspection, layout)
 
 

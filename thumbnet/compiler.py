@@ -30,7 +30,7 @@ from codegen.select import Budget
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
 from targets.target import load as load_target
-from thumbnet import description, explain, project
+from thumbnet import analysis, description, diagnosis, explain, project
 from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -52,6 +52,7 @@ class Prepared:
         method: how it was calibrated; None when it brought all its grids.
         warnings: texts for the user.
         rounding: what was chosen of how weights become integers.
+        samples: real calibration inputs, one array per input, device layout; none where they are random.
     """
 
     float_graph: Graph
@@ -59,6 +60,7 @@ class Prepared:
     method: calibrate.Method | None
     warnings: tuple[str, ...]
     rounding: quant_weights.Choices
+    samples: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +85,7 @@ class Calibrated:
         method: how values become ranges.
         ranges: of activations; none where the model brought all grids.
         samples: calibration inputs, one array per input, device layout; none without ranges.
+        is_real: whether they are the user's, not random ones.
         warnings: texts for the user.
     """
 
@@ -91,6 +94,7 @@ class Calibrated:
     method: calibrate.Method
     ranges: Mapping[str, clipping.Range]
     samples: tuple[Array, ...]
+    is_real: bool
     warnings: tuple[str, ...]
 
 
@@ -110,12 +114,14 @@ def calibrated(
     warnings: list[str] = []
     ranges: dict[str, clipping.Range] = {}
     samples: tuple[Array, ...] = ()
+    grid_source: data.DataSet | None = None
     if _needs_calibration(graph):
         samples, grid_source = _calibration(graph, options, warnings)
         graph = _adopt_input_grid(graph, grid_source)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
-    return Calibrated(graph, imported, method, ranges, samples, tuple(warnings))
+    is_real = grid_source is not None
+    return Calibrated(graph, imported, method, ranges, samples, is_real, tuple(warnings))
 
 
 def prepare(
@@ -139,7 +145,8 @@ def prepare(
         wide = prune.prune(quantize.quantize(rounded, ranges, imported, chosen))
         quantized = lower.lower(wide, chosen, force)
     method = found.method if ranges else None
-    return Prepared(graph, quantized, method, found.warnings, rounding)
+    real = samples if found.is_real else ()
+    return Prepared(graph, quantized, method, found.warnings, rounding, real)
 
 
 def compile_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Compiled:
@@ -163,6 +170,8 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
             named = step.name in choices.kernels
             found = explain.candidates(planned, step, options.optimize, named)
             manifest["layers"][index]["candidates"] = found
+        if prepared.samples:
+            _explain_errors(manifest, prepared)
     manifest |= {
         "optimize": options.optimize,
         "sources": written.sources,
@@ -177,6 +186,15 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
         "recipe.toml": _recipe(planned, prepared, choices),
     }
     return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
+
+
+def _explain_errors(manifest: dict[str, Any], prepared: Prepared) -> None:
+    """Adds what the layers that are explained lose on calibration data, and where the network diverges."""
+    errors = analysis.errors_on(prepared.quantized, prepared.float_graph, prepared.samples)
+    for layer in manifest["layers"]:
+        if "candidates" in layer:
+            layer["error"] = errors.get(layer["output"])
+    manifest["diverges_at"] = diagnosis.first_below(manifest["layers"], errors)
 
 
 def _recipe(planned: plan.Plan, prepared: Prepared, choices: recipe.Recipe) -> bytes:

@@ -70,35 +70,49 @@ def tune(
     chosen = _recommended(points, combined, options, wishes, classes)
     verify = tuning_verify.verifier(model, options, running, wishes, progress)
     verified = _verified(table, points, chosen, verify, wishes.verify)
-    rows = [
-        _row(table, point, losses, verified.get(index))
-        for index, (point, losses) in enumerate(zip(points, combined, strict=True))
-    ]
-    found = {
+    clock = _seconds(started, searched, found_at, solved)
+    found = _summary(known, table, points, combined, verified, wishes)
+    found |= {"target": target.name, "recommended": chosen, "seconds": clock, "solved": solved}
+    recipes = {i: trial["recipe"] for i, trial in verified.items() if "recipe" in trial}
+    project.write(output, tuning_files.files(found, recipes), marker=tuning_files.MARKER)
+    return found
+
+
+def _summary(
+    known: Calibrated,
+    table: Table,
+    points: Sequence[Point],
+    combined: Sequence[tuple[float, float]],
+    verified: Mapping[int, Mapping[str, Any]],
+    wishes: TuneOptions,
+) -> dict[str, Any]:
+    """The table and the front as JSON."""
+    return {
         "schema_version": project.SCHEMA_VERSION,
         "model": known.graph.name,
-        "target": target.name,
         "measure": wishes.measure,
         "search": wishes.search,
         "calibration_samples": len(known.samples[0]),
         "formats": [format_name(f) for f in table.formats],
         "layers": _layers(table),
         "uniform": [_uniform(table, f) for f in table.formats],
-        "front": rows,
-        "recommended": chosen,
+        "front": [
+            _row(table, point, losses, verified.get(index))
+            for index, (point, losses) in enumerate(zip(points, combined, strict=True))
+        ],
         "additivity": _additivity(points, combined),
-        "seconds": {
-            "table": round(searched - started, 2),
-            "search": round(found_at - searched, 2),
-            "solve": round((found_at - searched) / max(solved, 1), 4),
-            "total": round(time.monotonic() - started, 2),
-        },
-        "solved": solved,
         "warnings": [*known.warnings, *_warnings(known, wishes)],
     }
-    recipes = {i: trial["recipe"] for i, trial in verified.items() if "recipe" in trial}
-    project.write(output, tuning_files.files(found, recipes), marker=tuning_files.MARKER)
-    return found
+
+
+def _seconds(started: float, searched: float, found_at: float, solved: int) -> dict[str, float]:
+    """Where the time went."""
+    return {
+        "table": round(searched - started, 2),
+        "search": round(found_at - searched, 2),
+        "solve": round((found_at - searched) / max(solved, 1), 4),
+        "total": round(time.monotonic() - started, 2),
+    }
 
 
 def _limits(target: Target, options: CompileOptions) -> Limits:

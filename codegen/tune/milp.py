@@ -8,7 +8,11 @@ more that ties it to every option that needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isinf
 from typing import Any
@@ -65,13 +69,14 @@ def solve(problem: Problem, weights: Weights, limits: Limits) -> Chosen | None:
     small, left = without_beaten(problem)
     variables = _variables(small)
     objective = _objective(variables, weights)
-    found = optimize.milp(
-        objective,
-        constraints=_constraints(optimize, small, variables, limits),
-        integrality=np.array([1] * len(variables.options) + [0] * len(variables.parts)),
-        bounds=optimize.Bounds(0, 1),
-        options={"mip_rel_gap": 0.0, "time_limit": MOST_S},
-    )
+    with _quiet():
+        found = optimize.milp(
+            objective,
+            constraints=_constraints(optimize, small, variables, limits),
+            integrality=np.array([1] * len(variables.options) + [0] * len(variables.parts)),
+            bounds=optimize.Bounds(0, 1),
+            options={"mip_rel_gap": 0.0, "time_limit": MOST_S},
+        )
     if found.x is None:
         return None
     ends = [*variables.starts[1:], len(variables.options)]
@@ -81,6 +86,21 @@ def solve(problem: Problem, weights: Weights, limits: Limits) -> Chosen | None:
     ]
     chosen = tuple(kept[i] for kept, i in zip(left, picked, strict=True))
     return chosen if totals(problem, chosen).within(limits) else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lets no library write to standard output: HiGHS prints lines for its own developers."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)  # what C has buffered
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _scipy() -> Any:

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from codegen import plan, recipe
+from codegen.code_size import CALLS
 from codegen.quant import quantize
 from codegen.quant.lower import Format
-from codegen.tune import actor_critic, costs, front, milp
+from codegen.tune import actor_critic, costs, front
 from codegen.tune.milp import Weights, solve
 from codegen.tune.problem import Limits, Option, Problem, Totals, nondominated, totals
 from codegen.tune.sensitivity import Sensitivity, weighted
@@ -137,7 +138,7 @@ def test_the_actor_critic_learns_what_drawing_alone_does_not_find() -> None:
 def test_shared_functions_are_paid_once() -> None:
     one = Option(Format("int8"), "k", 0.0, 1.0, 10, "p", 100, 4)
     problem = Problem(("a", "b"), ((one,), (one,)))
-    assert totals(problem, (0, 0)).flash == milp.CALLS + 20 + 100
+    assert totals(problem, (0, 0)).flash == CALLS + 20 + 100
 
 
 @pytest.fixture(scope="module")

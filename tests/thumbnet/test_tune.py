@@ -70,8 +70,8 @@ def test_generate_takes_the_recipe_and_gets_what_was_measured(
 
 def test_budgets_are_kept(tmp_path: Path) -> None:
     options = ("--data", DATA, "-o", tmp_path / "front", *FEW)
-    options += ("--formats", "int8,int4")
-    found = result("tune", DIGITS, *options, "--flash", "9K", "--cycles", "500K")
+    limits = ("--flash", "9K", "--cycles", "500K")
+    found = result("tune", DIGITS, *options, "--formats", "int8,int4", *limits)
     assert all(p["flash"] <= 9 * 1024 and p["cycles"] <= 500_000 for p in found["front"])
     best = min(p["combined_loss"] for p in found["front"])
     assert found["front"][found["recommended"]]["combined_loss"] == best
