@@ -23,7 +23,7 @@ from codegen.tune import front
 from codegen.tune.front import Point
 from codegen.tune.problem import Limits, Problem
 from targets.target import load as load_target
-from thumbnet import compiler, tables, tuning
+from thumbnet import compiler, tables, tuning, tuning_choice
 from thumbnet.options import CompileOptions, RunOptions, TuneOptions
 from thumbnet.tables import Table as Rows
 from thumbnet.tables import Value
@@ -79,23 +79,25 @@ class Study:
         return tuple(row.index(few[index]) for few, index, row in own), found[1]
 
     def best(self, limits: Limits) -> Point:
-        """The point of the front with the least loss of all layers together, on calibration data."""
-        points = front.walk(self.table.problem, limits, POINTS).points
-        return min(points, key=lambda point: self.table.combined(point)[0])
+        """What `tune` recommends for a budget alone, whatever the cycles."""
+        walked = front.walk(self.table.problem, limits, POINTS).points
+        points = tuning_choice.with_uniform(self.table, walked, limits)
+        outcomes = [self.table.combined(point) for point in points]
+        return points[tuning_choice.least_loss(self.table, points, outcomes, range(len(points)))]
 
     def measured(self, what: str, point: Point) -> Found:
         """A point built, run and scored."""
         model, compiling, running = options_of(self.task)
         found = measure(Trial(self.table.recipe(point), model, compiling, running))
-        loss, changed = self.table.combined(point)
+        together = self.table.combined(point)
         return {
             "what": what,
             **figures(found),
             "predicted_flash": point[1].flash,
             "predicted_cycles": round(point[1].cycles),
             "loss": point[1].loss,
-            "combined_loss": loss,
-            "changed": changed,
+            "combined_loss": together.loss,
+            "changed": together.changed,
             "layers": {n: format_name(f) for n, f in self.table.formats_of(point).items()},
         }
 

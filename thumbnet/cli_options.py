@@ -254,10 +254,10 @@ tune_options = stacked(
     ),
     click.option(
         "--measure",
-        type=click.Choice(["kl", "mse"]),
-        default="kl",
+        type=click.Choice(["mse", "kl"]),
+        default="mse",
         show_default=True,
-        help="Loss of outputs: divergence of classes, or squared error.",
+        help="Loss of outputs: squared error (before a softmax), or divergence of classes.",
     ),
     click.option(
         "--search",

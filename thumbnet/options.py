@@ -94,7 +94,7 @@ class TuneOptions:
     Attributes:
         formats: to choose from: "int4", or "int4:vsq16" with a scheme.
         accuracy_drop: most samples of the calibration data, in percent, that may change their class.
-        measure: of the loss: "kl" or "mse".
+        measure: of the loss: squared error ("mse"; of logits where there is a softmax), or divergence ("kl").
         search: "milp" proves that it has found the best, "rl" learns.
         points: of the front, per limit of cycles, at most.
         verify: points whose accuracy and size are measured on built firmware.
@@ -104,7 +104,7 @@ class TuneOptions:
 
     formats: tuple[str, ...] = ("int8", "int4", "int3", "int2")
     accuracy_drop: float | None = None
-    measure: Literal["kl", "mse"] = "kl"
+    measure: Literal["kl", "mse"] = "mse"
     search: Literal["milp", "rl"] = "milp"
     points: int = 25
     verify: int = 5

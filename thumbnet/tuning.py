@@ -19,17 +19,15 @@ from codegen.quant.lower import Format
 from codegen.tune import actor_critic, front
 from codegen.tune.front import Point
 from codegen.tune.problem import Limits, Problem, nondominated, totals
-from targets.errors import DoesNotFit, UsageError
+from codegen.tune.sensitivity import Outcome
+from targets.errors import DoesNotFit
 from targets.target import Target
 from targets.target import load as load_target
-from thumbnet import compiler, project, tuning_files, tuning_verify
+from thumbnet import compiler, project, tuning_choice, tuning_files, tuning_verify
 from thumbnet.compiler import Calibrated, Progress, silent
 from thumbnet.options import CompileOptions, RunOptions, TuneOptions
 from thumbnet.tuning_table import Table, format_name, measured_table
 
-USUAL_DROP = 1.0  # percent, where the user sets no goal
-USUAL_LOSS = 0.01  # of outputs that are no classes
-USUAL_CYCLES = 1.5  # times the fewest, where the user sets no limit
 RL_POINTS = 6  # of a front that is learnt
 
 
@@ -67,7 +65,7 @@ def tune(
     found_at = time.monotonic()
     combined = [table.combined(point) for point in points]
     classes = table.losses.has_classes or tuning_verify.metric(known.graph, running) == "top1"
-    chosen = _recommended(points, combined, options, wishes, classes)
+    chosen = tuning_choice.recommended(table, points, combined, options, wishes, classes)
     verify = tuning_verify.verifier(model, options, running, wishes, progress)
     verified = _verified(table, points, chosen, verify, wishes.verify)
     clock = _seconds(started, searched, found_at, solved)
@@ -82,7 +80,7 @@ def _summary(
     known: Calibrated,
     table: Table,
     points: Sequence[Point],
-    combined: Sequence[tuple[float, float]],
+    combined: Sequence[Outcome],
     verified: Mapping[int, Mapping[str, Any]],
     wishes: TuneOptions,
 ) -> dict[str, Any]:
@@ -134,6 +132,7 @@ def _front(
         most = len(front.CYCLES_SHARES) * (wishes.points + 1)
         walked = front.walk(table.problem, limits, wishes.points, progress("searching", most))
         points, solved = list(walked.points), walked.solved
+        points = tuning_choice.with_uniform(table, points, limits)
     if not points:
         raise DoesNotFit(
             "no choice of formats and kernels keeps the budgets",
@@ -157,38 +156,6 @@ def _learnt(
         if chosen is not None:
             points.append((chosen, totals(problem, chosen)))
     return nondominated(points), len(budgets)
-
-
-def _recommended(
-    points: Sequence[Point],
-    combined: Sequence[tuple[float, float]],
-    options: CompileOptions,
-    wishes: TuneOptions,
-    classes: bool,
-) -> int:
-    """The least flash that is good enough on calibration data; with a budget but no goal the least loss."""
-    budget, drop = options.budget, wishes.accuracy_drop
-    if drop is not None and not classes:
-        raise UsageError(
-            "--accuracy-drop needs a model whose outputs are classes",
-            hint="set --flash, --sram or --cycles instead",
-        )
-    able = list(range(len(points)))
-    if budget.cycles is None:
-        most = USUAL_CYCLES * min(point[1].cycles for point in points)
-        able = [i for i in able if points[i][1].cycles <= most]
-    limited = any(limit is not None for limit in (budget.sram, budget.flash, budget.cycles))
-    share = (USUAL_DROP if drop is None else drop) / 100
-    good = []
-    if drop is not None or not limited:
-        good = [
-            i
-            for i in able
-            if (combined[i][1] <= share if classes else combined[i][0] <= USUAL_LOSS)
-        ]
-    if good:
-        return min(good, key=lambda i: points[i][1].flash)
-    return min(able, key=lambda i: combined[i][0])
 
 
 def _verified(
@@ -215,7 +182,7 @@ def _verified(
 def _row(
     table: Table,
     point: Point,
-    combined: tuple[float, float],
+    combined: Outcome,
     verified: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """A point of the front as JSON."""
@@ -223,8 +190,8 @@ def _row(
     picked = zip(table.problem.names, table.problem.picked(chosen), strict=True)
     return {
         "loss": sums.loss,
-        "combined_loss": combined[0],
-        "changed": combined[1],
+        "combined_loss": combined.loss,
+        "changed": combined.changed,
         "flash": sums.flash,
         "cycles": round(sums.cycles),
         "step_sram": sums.sram,
@@ -265,24 +232,22 @@ def _uniform(table: Table, chosen: Format) -> dict[str, Any]:
     cheapest = tuple(
         min(range(len(row)), key=lambda i: row[i].flash + row[i].part_flash) for row in rows
     )
-    loss, changed = table.losses.combined(dict.fromkeys(table.found.outputs.values(), chosen))
+    together = table.losses.combined(dict.fromkeys(table.found.outputs.values(), chosen))
     sums = totals(alone, cheapest)
     return {
         "format": format_name(chosen),
         "loss": sums.loss,
-        "combined_loss": loss,
-        "changed": changed,
+        "combined_loss": together.loss,
+        "changed": together.changed,
         "flash": sums.flash,
         "cycles": round(sums.cycles),
     }
 
 
-def _additivity(
-    points: Sequence[Point], combined: Sequence[tuple[float, float]]
-) -> dict[str, float | int]:
+def _additivity(points: Sequence[Point], combined: Sequence[Outcome]) -> dict[str, float | int]:
     """How well sums of single losses foretell the loss of all together: rank correlation, median ratio."""
     sums = np.array([point[1].loss for point in points])
-    real = np.array([loss for loss, _ in combined])
+    real = np.array([one.loss for one in combined])
     apart = sums.argsort().argsort() - real.argsort().argsort()
     count = len(points)
     # Spearman's, of ranks without ties.

@@ -10,7 +10,7 @@ from codegen.quant.lower import Format
 from codegen.tune import costs
 from codegen.tune.front import Point
 from codegen.tune.problem import Problem
-from codegen.tune.sensitivity import Sensitivity, weighted
+from codegen.tune.sensitivity import Outcome, Sensitivity, weighted
 from targets.errors import UsageError
 from targets.target import Target
 from thumbnet import compiler
@@ -32,8 +32,8 @@ class Table:
         picked = zip(self.problem.names, self.problem.picked(point[0]), strict=True)
         return {name: option.format for name, option in picked if option.format is not None}
 
-    def combined(self, point: Point) -> tuple[float, float]:
-        """Loss, and share of samples that change their class, with all layers in their formats."""
+    def combined(self, point: Point) -> Outcome:
+        """What all layers in their formats do together, on calibration data."""
         chosen = {self.found.outputs[name]: f for name, f in self.formats_of(point).items()}
         return self.losses.combined(chosen)
 

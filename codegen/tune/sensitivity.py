@@ -7,6 +7,7 @@ on the other: second-order rounding fits the samples that it sees.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,7 @@ from codegen.ops.dense import Dense
 from codegen.qdq import constant_value
 from codegen.quant import ptq, schemes
 from codegen.quant.lower import Format
+from codegen.quant.rounding import Floats
 from codegen.quant.scheme import BITS, Scheme
 from codegen.quant.twins import Twins
 from codegen.quant.weights import Choices
@@ -49,6 +51,30 @@ class Rounded:
     loss: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a choice for all layers does to the outputs.
+
+    Attributes:
+        losses: of each sample that is scored.
+        changed: share of all samples whose largest output is another one than the float network's.
+    """
+
+    losses: Floats
+    changed: float
+
+    @property
+    def loss(self) -> float:
+        """Mean over the samples."""
+        return max(float(self.losses.mean()), 0.0)
+
+    def clearly_better(self, other: Outcome) -> bool:
+        """Whether it loses less by more than the standard error of the difference, sample by sample."""
+        less = other.losses - self.losses
+        error = float(less.std()) / math.sqrt(len(less))
+        return float(less.mean()) > error
+
+
 class Sensitivity:
     """Losses of single layers, and of any choice of formats for all of them.
 
@@ -62,7 +88,7 @@ class Sensitivity:
         grids: Mapping[str, Quant],
         samples: tuple[Array, ...],
         choices: Choices | None = None,
-        measure: Measure = "kl",
+        measure: Measure = "mse",
         seed: int = 0,
     ):
         """Runs the float network.
@@ -72,7 +98,7 @@ class Sensitivity:
             grids: of every activation: weights must leave biases room.
             samples: calibration inputs, one array per input, device layout, float32.
             choices: how weights become integers.
-            measure: KL divergence of classes (squared error where outputs are none), or squared error.
+            measure: squared error of outputs, before a softmax where there is one, or KL divergence.
             seed: of stochastic rounding.
         """
         self.graph, self.grids = graph, grids
@@ -106,20 +132,16 @@ class Sensitivity:
         producers = (self.graph.producer(port.tensor) for port in self.graph.outputs)
         return all(node is not None and node.op.kind == "softmax" for node in producers)
 
-    def combined(self, formats: Mapping[str, Format]) -> tuple[float, float]:
-        """The loss of a choice for all layers by output, each rounded as it was alone.
-
-        With it the share of all samples whose largest output is another one than the float network's.
-        """
+    def combined(self, formats: Mapping[str, Format]) -> Outcome:
+        """What a choice for all layers, by output, does; each is rounded as it was alone."""
         changed: dict[str, Array] = {}
         for output, chosen in formats.items():
             changed |= self.table[output, chosen].constants
         found = self.twins.rerun(0, changed)
         name = self.graph.outputs[0].tensor
         exact = self.twins.exact[name]
-        given = found.get(name, exact)
-        moved = _largest(given) != _largest(exact)
-        return self._loss(found), float(moved.mean())
+        moved = _largest(found.get(name, exact)) != _largest(exact)
+        return Outcome(self._losses(found), float(moved.mean()))
 
     def _measured(self, index: int, node: Node, chosen: Format) -> Rounded:
         weights, bias = node.inputs[1:3]
@@ -168,22 +190,27 @@ class Sensitivity:
 
     def _loss(self, found: Mapping[str, Array]) -> float:
         """What the outputs lose, per sample that is scored."""
-        total, count = 0.0, 1
+        return Outcome(self._losses(found), 0.0).loss
+
+    def _losses(self, found: Mapping[str, Array]) -> Floats:
+        """What the outputs lose on each sample that is scored."""
+        total: Floats = np.zeros(1)
         for port in self.graph.outputs:
             name, node = port.tensor, self.graph.producer(port.tensor)
             softmax = node is not None and node.op.kind == "softmax"
             if node is not None and softmax and self.measure == "mse":
                 name = node.inputs[0]
-            exact = self.twins.exact[name][self.scored].astype(np.float64)
-            given = found.get(name, self.twins.exact[name])[self.scored].astype(np.float64)
-            count = len(exact)
+            exact, given = (
+                values[self.scored].astype(np.float64).reshape(-1, self.graph.tensors[name].size)
+                for values in (self.twins.exact[name], found.get(name, self.twins.exact[name]))
+            )
             if softmax and self.measure == "kl":
                 ratio = np.maximum(exact, 1e-12) / np.maximum(given, 1e-12)
-                total += float((exact * np.log(ratio)).sum())
+                total = total + (exact * np.log(ratio)).sum(axis=1)
             else:
                 power = max(float((exact**2).mean()), 1e-30)
-                total += float(((given - exact) ** 2).mean()) / power * count
-        return max(total / count, 0.0)
+                total = total + ((given - exact) ** 2).mean(axis=1) / power
+        return total
 
 
 def _largest(outputs: Array) -> Array:

@@ -13,12 +13,14 @@ import pytest
 
 from codegen import plan, recipe
 from codegen.code_size import CALLS
+from codegen.ir import Graph, Node
+from codegen.ops.softmax import Softmax
 from codegen.quant import quantize
 from codegen.quant.lower import Format
 from codegen.tune import actor_critic, costs, front
 from codegen.tune.milp import Weights, solve
 from codegen.tune.problem import Limits, Option, Problem, Totals, nondominated, totals
-from codegen.tune.sensitivity import Sensitivity, weighted
+from codegen.tune.sensitivity import MEASURES, Outcome, Sensitivity, weighted
 from targets.target import load as load_target
 from tests.thumbnet.conftest import DATA, MODEL
 from thumbnet import compiler
@@ -165,21 +167,53 @@ def test_a_single_layer_has_its_own_loss_and_sums_foretell_the_loss_of_all(
 ) -> None:
     outputs = weighted(measured.graph)
     for chosen in FORMATS[1:]:
-        alone = measured.combined({outputs[0]: chosen})[0]
+        alone = measured.combined({outputs[0]: chosen}).loss
         assert alone == pytest.approx(measured.table[outputs[0], chosen].loss, rel=1e-5)
     for chosen in FORMATS[:3]:
-        whole = measured.combined(dict.fromkeys(outputs, chosen))[0]
+        whole = measured.combined(dict.fromkeys(outputs, chosen)).loss
         single = sum(measured.table[output, chosen].loss for output in outputs)
         assert whole == pytest.approx(single, rel=0.5)
 
 
-def test_squared_error_is_a_measure_too(digits: compiler.Calibrated) -> None:
+def test_better_is_more_than_the_error_of_the_sample() -> None:
+    generator = np.random.default_rng(0)
+    losses = generator.uniform(1, 2, 100)
+    one = Outcome(losses, 0.0)
+    assert one.clearly_better(Outcome(losses + generator.normal(0.2, 0.5, 100), 0.0))
+    assert not one.clearly_better(Outcome(losses + generator.normal(0.01, 0.5, 100), 0.0))
+    assert not one.clearly_better(one)
+
+
+def with_softmax(graph: Graph) -> Graph:
+    """The graph with probabilities as its output."""
+    (port,) = graph.outputs
+    logits = graph.tensors[port.tensor]
+    node = Node(Softmax(), (port.tensor,), "probabilities")
+    return replace(
+        graph,
+        tensors={**graph.tensors, "probabilities": replace(logits, name="probabilities")},
+        nodes=(*graph.nodes, node),
+        outputs=(replace(port, tensor="probabilities"),),
+    )
+
+
+def test_the_divergence_of_classes_is_a_measure_too(
+    digits: compiler.Calibrated, measured: Sensitivity
+) -> None:
     grids = quantize.activation_grids(digits.graph, digits.ranges)
-    found = Sensitivity(digits.graph, grids, digits.samples, measure="mse")
-    outputs = weighted(digits.graph)[-1:]
-    found.measure_all(outputs, FORMATS)
-    losses = [found.table[outputs[0], chosen].loss for chosen in FORMATS]
-    assert losses == sorted(losses) and 0 < losses[0] < 1e-3
+    graph = with_softmax(digits.graph)
+    output = weighted(graph)[-1]
+    losses = {}
+    for measure in MEASURES:
+        found = Sensitivity(graph, grids, digits.samples, measure=measure)
+        found.measure_all([output], FORMATS)
+        losses[measure] = [found.table[output, chosen].loss for chosen in FORMATS]
+        assert losses[measure] == sorted(losses[measure])
+        assert found.has_classes and not measured.has_classes
+    # Squared error is that of the logits: the softmax changes nothing.
+    logits = [measured.table[output, chosen].loss for chosen in FORMATS]
+    assert losses["mse"] == pytest.approx(logits, rel=1e-6)
+    assert losses["kl"] != pytest.approx(logits, rel=0.1)
 
 
 @pytest.mark.parametrize("weights", ["int8", "int4"])

@@ -74,7 +74,9 @@ def test_budgets_are_kept(tmp_path: Path) -> None:
     found = result("tune", DIGITS, *options, "--formats", "int8,int4", *limits)
     assert all(p["flash"] <= 9 * 1024 and p["cycles"] <= 500_000 for p in found["front"])
     best = min(p["combined_loss"] for p in found["front"])
-    assert found["front"][found["recommended"]]["combined_loss"] == best
+    chosen = found["front"][found["recommended"]]
+    alike = {layer["weights"] for layer in chosen["layers"].values() if "weights" in layer}
+    assert chosen["combined_loss"] == best or len(alike) == 1
     assert "budgets" in failure(3, "tune", DIGITS, *options, "--flash", "2K")
 
 
