@@ -1,4 +1,4 @@
-"""Mixed precision beside uniform widths: `python -m benchmarks.tuning [--only NAME ...]`.
+"""Mixed precision beside uniform widths: `python -m benchmarks.tuning [--only NAME ...] [--measure kl]`.
 
 For each model: `thumbnet tune` as a user runs it, timed; every uniform width (all layers alike), built with
 the least flash; and what the search finds for the same predicted flash. All are scored on the whole test set
@@ -22,6 +22,7 @@ from codegen.quant.lower import Format
 from codegen.tune import front
 from codegen.tune.front import Point
 from codegen.tune.problem import Limits, Problem
+from codegen.tune.sensitivity import MEASURES, Measure
 from targets.target import load as load_target
 from thumbnet import compiler, tables, tuning, tuning_choice
 from thumbnet.options import CompileOptions, RunOptions, TuneOptions
@@ -102,10 +103,10 @@ class Study:
         }
 
 
-def study(task: Task, formats: str) -> Found:
+def study(task: Task, formats: str, measured_by: Measure) -> Found:
     """One model: uniform widths, the best mixture in the flash of each, and the command as it comes."""
     model, compiling, running = options_of(task)
-    wishes = TuneOptions(formats=tuple(formats.split(",")))
+    wishes = TuneOptions(formats=tuple(formats.split(",")), measure=measured_by)
     known = compiler.calibrated(model, compiling)
     target = load_target(compiling.target)
     mine = Study(task, measured_table(known, target, compiling, wishes))
@@ -130,6 +131,7 @@ def study(task: Task, formats: str) -> Found:
     return {
         "model": task.name,
         "formats": formats,
+        "measure": measured_by,
         "rows": [*rows, last],
         "calibration_samples": found["calibration_samples"],
         "points": len(found["front"]),
@@ -148,6 +150,7 @@ def page(studies: list[Found]) -> str:
             rows.append(
                 (
                     one["model"],
+                    one["measure"],
                     found["what"],
                     " ".join((w or "").removeprefix("int") for w in found["layers"].values() if w),
                     f"{found['accuracy']:.4f}",
@@ -163,6 +166,7 @@ def page(studies: list[Found]) -> str:
             )
     headings: tuple[str, ...] = (
         "model",
+        "measure",
         "what",
         "bits",
         "accuracy",
@@ -176,6 +180,7 @@ def page(studies: list[Found]) -> str:
     times = [
         (
             one["model"],
+            one["measure"],
             one["calibration_samples"],
             one["points"],
             one["solved"],
@@ -188,22 +193,25 @@ def page(studies: list[Found]) -> str:
         )
         for one in studies
     ]
-    names = ("model", "samples", "points", "searches", "s each", "table s", "search s", "whole s")
+    names: tuple[str, ...] = ("model", "measure", "samples", "points", "searches", "s each")
+    names += ("table s", "search s", "whole s")
     return text + "\n" + tables.markdown(Rows((*names, "rank", "ratio"), times))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", help="models to measure anew; other rows stay")
+    parser.add_argument("--measure", choices=MEASURES, default="mse")
     parser.add_argument("--formats", default="int8,int4,int3,int2")
     chosen = parser.parse_args()
     if not (data_folder() / "models").is_dir():
         raise SystemExit("reference data not found; set THUMBNET_DATA")
     known = json.loads(PATH.read_text()) if PATH.exists() else []
-    studies = {found["model"]: found for found in known}
+    studies = {(found["model"], found["measure"]): found for found in known}
     for task in TASKS:
         if task.name in (chosen.only or MODELS):
-            studies[task.name] = study(task, chosen.formats)
+            key = task.name, chosen.measure
+            studies[key] = study(task, chosen.formats, chosen.measure)
             kept = [studies[name] for name in sorted(studies)]
             PATH.write_text(json.dumps(kept, indent=1) + "\n")
             PATH.with_suffix(".md").write_text(page(kept))

@@ -154,3 +154,20 @@ def test_a_missing_cluster_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parallel, "CONNECT_S", 1)
     with pytest.raises(ThumbnetError, match="no scheduler answers"):
         parallel.run(square, [1], 1, "tcp://127.0.0.1:9")
+
+
+def test_a_recipe_may_force_two_bits_into_a_layer(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    layer = '[layers."/mix/conv/Conv"]\nweights = "int2"\n'
+    options = ("--data", DATA, "--recipe", recipe, "-o", tmp_path / "digits")
+    recipe.write_text(layer)
+    assert "no usable model" in failure(2, "generate", DIGITS, *options)
+    recipe.write_text("force = 2\n" + layer)
+    assert "true or false" in failure(2, "generate", DIGITS, *options)
+    recipe.write_text("force = true\n" + layer)
+    found = result("generate", DIGITS, *options)
+    mix = next(one for one in found["layers"] if one["name"] == "/mix/conv/Conv")
+    assert mix["weights_bits"] == 2
+    assert (tmp_path / "digits/recipe.toml").read_text().count("force = true") == 1
+    again = ("--data", DATA, "--recipe", tmp_path / "digits/recipe.toml", "-o", tmp_path / "again")
+    assert result("generate", DIGITS, *again)["build_id"] == found["build_id"]
