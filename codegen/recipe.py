@@ -18,7 +18,16 @@ from codegen.quant.lower import Format
 from codegen.quant.weights import ACTIVATIONS, CLIPS, CORRECTIONS, ROUNDING_NAMES, Choices
 from targets.errors import UsageError
 
-KEYS = ("calibration", "activations", "rounding", "clip", "bias_correction", "chains", "layers")
+KEYS = (
+    "calibration",
+    "activations",
+    "rounding",
+    "clip",
+    "bias_correction",
+    "force",
+    "chains",
+    "layers",
+)
 LAYER_KEYS = ("kernel", "weights", "scheme")
 
 
@@ -32,6 +41,7 @@ class Recipe:
         chains: names of the layers of every chain; None = the compiler decides.
         weights: how flash holds weights, by layer name.
         rounding: how weights become integers.
+        force: whether weights are rounded even to what is of little use without training.
     """
 
     calibration: Method | None = None
@@ -39,6 +49,7 @@ class Recipe:
     chains: tuple[tuple[str, ...], ...] | None = None
     weights: Mapping[str, Format] = field(default_factory=dict)
     rounding: Choices = field(default_factory=Choices)
+    force: bool = False
 
 
 def load(path: Path) -> Recipe:
@@ -76,6 +87,7 @@ def load(path: Path) -> Recipe:
         _chains(path, found.get("chains")),
         weights,
         _rounding(path, found),
+        _force(path, found.get("force", False)),
     )
 
 
@@ -88,6 +100,12 @@ def _rounding(path: Path, found: Mapping[str, Any]) -> Choices:
             text = f"recipe {path}: {key} {found[key]!r}; known: {', '.join(names)}"
             raise UsageError(text)
     return Choices(**{key: found[key] for key in known if key in found})
+
+
+def _force(path: Path, found: object) -> bool:
+    if not isinstance(found, bool):
+        raise UsageError(f"recipe {path}: force must be true or false")
+    return found
 
 
 def _format(path: Path, layer: str, choice: Mapping[str, Any]) -> Format:
@@ -114,13 +132,16 @@ def _chains(path: Path, found: object) -> tuple[tuple[str, ...], ...] | None:
     return tuple(tuple(chain) for chain in chains)
 
 
-def dump(plan: Plan, method: Method | None, rounding: Choices | None = None) -> str:
+def dump(
+    plan: Plan, method: Method | None, rounding: Choices | None = None, force: bool = False
+) -> str:
     """A plan's choices as TOML."""
     lines = ["# Choices of this build. Edit and pass with --recipe to make them yours."]
     if method:
         lines.append(f'calibration = "{method}"')
     chosen = asdict(rounding or Choices())
     lines += [f'{key} = "{value}"' for key, value in chosen.items() if value is not None]
+    lines += ["force = true"] if force else []
     chains = [step.chain for step in plan.steps if step.chain is not None]
     if chains:
         lines += [
@@ -133,6 +154,17 @@ def dump(plan: Plan, method: Method | None, rounding: Choices | None = None) -> 
     for step in plan.steps:
         for name, kernel, storage in _kernels(step):
             lines += ["", f"[layers.{_key(name)}]", *storage, f'kernel = "{kernel}"']
+    return "\n".join(lines) + "\n"
+
+
+def of_layers(formats: Mapping[str, Format], kernels: Mapping[str, str], force: bool) -> str:
+    """Formats and kernels by layer as TOML; `force` where some are of little use without training."""
+    lines = ["force = true"] if force else []
+    for name, kernel in kernels.items():
+        lines += ["", f"[layers.{_key(name)}]", f'kernel = "{kernel}"']
+        chosen = formats.get(name, Format())
+        for key, value in (("weights", chosen.weights), ("scheme", chosen.scheme)):
+            lines += [f'{key} = "{value}"'] if value else []
     return "\n".join(lines) + "\n"
 
 

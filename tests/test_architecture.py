@@ -52,7 +52,7 @@ def test_imports_go_one_way(path: Path) -> None:
             "rich_click",
             {
                 f"thumbnet/cli{part}.py"
-                for part in ("", "_boot", "_desk", "_link", "_options", "_tools")
+                for part in ("", "_boot", "_desk", "_link", "_options", "_tools", "_tune")
             },
         ),
     ],

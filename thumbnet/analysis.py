@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from codegen import execute, reference
 from codegen.data import DataSet
-from codegen.ir import Graph, Quant
+from codegen.ir import Array, Graph, Quant
 
 Numbers = npt.NDArray[np.float64]
 BINS = 32  # of a layer's histogram, over its grid; one more on each side for what the grid cuts off
@@ -55,6 +55,15 @@ ROUNDING_ALONE = "the same weights in real numbers"
 def layer_errors(
     quantized: Graph, float_graph: Graph | None, samples: DataSet
 ) -> dict[str, dict[str, Any]]:
+    """Errors of every activation on a data set; see `errors_on`."""
+    real = samples.spread(SAMPLES).real()
+    inputs = (execute.to_device(p, x) for p, x in zip(quantized.inputs, real, strict=True))
+    return errors_on(quantized, float_graph, tuple(inputs))
+
+
+def errors_on(
+    quantized: Graph, float_graph: Graph | None, inputs: tuple[Array, ...]
+) -> dict[str, dict[str, Any]]:
     """Errors of every activation, by its name; `against` says what each was measured against.
 
     Args:
@@ -62,9 +71,11 @@ def layer_errors(
         float_graph: the model before quantization. Where it is None, or has another shape because
             channels were pruned, the quantized weights in real numbers take its place: then the rounding
             of activations alone is seen.
-        samples: real inputs; at most SAMPLES of them are run, evenly spread.
+        inputs: real ones, one array per input, device layout; at most SAMPLES of them are run, evenly spread.
     """
-    chosen = samples.spread(SAMPLES)
+    count = len(inputs[0])
+    spread = np.unique(np.linspace(0, count - 1, min(count, SAMPLES)).astype(np.int64))
+    chosen = tuple(x[spread] for x in inputs)
     found: dict[str, dict[str, Any]] = {}
     if float_graph is not None:
         sums = _errors(quantized, float_graph, chosen)
@@ -77,12 +88,11 @@ def layer_errors(
     return alone | found
 
 
-def _errors(quantized: Graph, real_graph: Graph, chosen: DataSet) -> dict[str, Sums]:
+def _errors(quantized: Graph, real_graph: Graph, chosen: tuple[Array, ...]) -> dict[str, Sums]:
     sums: dict[str, Sums] = {}
-    for start in range(0, len(chosen), PORTION):
-        given = chosen.real(start, start + PORTION)
+    for start in range(0, len(chosen[0]), PORTION):
         ports = quantized.inputs
-        inputs = tuple(execute.to_device(p, x) for p, x in zip(ports, given, strict=True))
+        inputs = tuple(x[start : start + PORTION] for x in chosen)
         real: dict[str, list[Any]] = defaultdict(list)
 
         def keep(name: str, values: Any, into: dict[str, list[Any]] = real) -> None:

@@ -63,9 +63,13 @@ def cli() -> None:
 @command("inspect")
 @click.argument("model", type=click.Path(path_type=Path))
 @model_options
+@click.option(
+    "--calib", metavar="FILE[:KEY]", help="Calibration data: shows what int8 loses in every layer."
+)
 @format_option
 def inspect(
     model: Path,
+    calib: str | None,
     shapes: tuple[str, ...],
     simplify: bool,
     layout: str,
@@ -75,7 +79,7 @@ def inspect(
     """Show a model's operators, MACs, parameters and shapes, and which boards it fits."""
     from thumbnet import inspection, show
 
-    found = inspection.inspect(model, _shapes(shapes), simplify)
+    found = inspection.inspect(model, _shapes(shapes), simplify, calib)
     print_result(found, as_json, show.inspection, layout)
 
 
@@ -97,8 +101,8 @@ def generate(model: Path, output: Path, as_json: bool, quiet: bool, **options: A
     from thumbnet import compiler, project, show
 
     with show.progress(quiet or as_json) as progress:
-        compiled = compiler.compile_model(model, _compile_options(options), progress)
-    _warn(compiled.warnings, quiet)
+        compiled = compiler.compile_model(model, chosen_options(options), progress)
+    warn(compiled.warnings, quiet)
     project.write(output, compiled.files)
     print_result(compiled.manifest, as_json, lambda found: show.generated(found, output))
 
@@ -179,12 +183,12 @@ def run(
     with show.progress(quiet or as_json) as progress:
         warnings, found = workflow.run(
             model,
-            _compile_options(options | {"seed": seed}),
+            chosen_options(options | {"seed": seed}),
             RunOptions(data=options["data"], seed=seed, **mine),
             output,
             progress,
         )
-    _warn(warnings, quiet)
+    warn(warnings, quiet)
     _finish(found, as_json, functools.partial(show.checked, by=by), layout)
 
 
@@ -201,7 +205,8 @@ def ops(schemes: bool, layout: str, as_json: bool, quiet: bool) -> None:
     print_result(inspection.operators(), as_json, show.operators, layout, "operators")
 
 
-def _compile_options(options: dict[str, Any]) -> Any:
+def chosen_options(options: dict[str, Any]) -> Any:
+    """`CompileOptions` of what the command line gave."""
     from codegen.select import Budget
     from thumbnet.options import CompileOptions
 
@@ -282,7 +287,8 @@ def finish(found: dict[str, Any]) -> None:
         sys.exit(Mismatch.exit_code)
 
 
-def _warn(warnings: tuple[str, ...], quiet: bool) -> None:
+def warn(warnings: tuple[str, ...], quiet: bool) -> None:
+    """Prints warnings, unless the user wants none."""
     for text in warnings if not quiet else ():
         click.secho(f"warning: {text}", fg="yellow", err=True)
 
@@ -310,4 +316,4 @@ def main() -> None:
 
 
 # Verbs of their own modules, which need what is above.
-from thumbnet import cli_boot, cli_desk, cli_link, cli_tools  # noqa: E402, F401
+from thumbnet import cli_boot, cli_desk, cli_link, cli_tools, cli_tune  # noqa: E402, F401

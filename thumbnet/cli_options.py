@@ -243,3 +243,56 @@ RUN_KEYS = (
     *("metric", "accuracy", "max_samples", "toolchain", "profile", "engine", "checks"),
     *("cycles_model", "what_if", "speedscope"),
 )
+tune_options = stacked(
+    click.option(
+        "--formats",
+        default="int8,int4,int3,int2",
+        show_default=True,
+        metavar="LIST",
+        help="Weights to choose from; a scheme follows a colon, like int4:vsq16.",
+    ),
+    click.option(
+        "--accuracy-drop",
+        type=click.FloatRange(0, 100),
+        metavar="PERCENT",
+        help="Calibration samples that may change their class. [default: 1, or what budgets leave]",
+    ),
+    click.option(
+        "--measure",
+        type=click.Choice(["mse", "kl"]),
+        default="mse",
+        show_default=True,
+        help="Loss of outputs: squared error (before a softmax), or divergence of classes.",
+    ),
+    click.option(
+        "--search",
+        type=click.Choice(["milp", "rl"]),
+        default="milp",
+        show_default=True,
+        help="Exact search, or a small actor-critic that proves nothing.",
+    ),
+    click.option(
+        "--points",
+        default=25,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Points of the front, for each of five limits of cycles, at most.",
+    ),
+    click.option(
+        "--verify",
+        default=5,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Points to build and measure, the recommended one among them.",
+    ),
+    click.option(
+        "--jobs",
+        default=1,
+        show_default=True,
+        type=click.IntRange(1),
+        help="Processes that measure.",
+    ),
+    click.option(
+        "--dask", metavar="tcp://HOST:PORT", help="Measure on the workers of a Dask cluster."
+    ),
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from codegen.select import Budget
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
 from targets.target import load as load_target
-from thumbnet import description, explain, project
+from thumbnet import analysis, description, diagnosis, explain, project
 from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
@@ -52,6 +52,7 @@ class Prepared:
         method: how it was calibrated; None when it brought all its grids.
         warnings: texts for the user.
         rounding: what was chosen of how weights become integers.
+        samples: real calibration inputs, one array per input, device layout; none where they are random.
     """
 
     float_graph: Graph
@@ -59,6 +60,7 @@ class Prepared:
     method: calibrate.Method | None
     warnings: tuple[str, ...]
     rounding: quant_weights.Choices
+    samples: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,13 +75,38 @@ class Compiled:
     warnings: tuple[str, ...]
 
 
-def prepare(
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibrated:
+    """A float model and what its activations were seen to be.
+
+    Attributes:
+        graph: after simplification.
+        imported: whether the model brought grids of its own.
+        rounds: whether it brought some of activations: then results are rounded as ONNX rounds them.
+        method: how values become ranges.
+        ranges: of activations; none where the model brought all grids.
+        samples: calibration inputs, one array per input, device layout; none without ranges.
+        is_real: whether they are the user's, not random ones.
+        warnings: texts for the user.
+    """
+
+    graph: Graph
+    imported: bool
+    rounds: bool
+    method: calibrate.Method
+    ranges: Mapping[str, clipping.Range]
+    samples: tuple[Array, ...]
+    is_real: bool
+    warnings: tuple[str, ...]
+
+
+def calibrated(
     model: Path,
     options: CompileOptions,
     choices: recipe.Recipe | None = None,
     progress: Progress = silent,
-) -> Prepared:
-    """Imports, simplifies, quantizes and prunes a model."""
+) -> Calibrated:
+    """Imports, simplifies and calibrates a model."""
     graph = importer.load(model, shapes=options.shapes, simplify=options.simplify)
     if options.name:
         graph = _renamed(graph, options.name)
@@ -91,27 +118,43 @@ def prepare(
     warnings: list[str] = []
     ranges: dict[str, clipping.Range] = {}
     samples: tuple[Array, ...] = ()
+    grid_source: data.DataSet | None = None
     if _needs_calibration(graph):
         samples, grid_source = _calibration(graph, options, warnings)
         graph = _adopt_input_grid(graph, grid_source)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
-    rounding = _rounding(options, choices)
-    full = graph
+    is_real = grid_source is not None
+    return Calibrated(graph, imported, rounds, method, ranges, samples, is_real, tuple(warnings))
+
+
+def prepare(
+    model: Path,
+    options: CompileOptions,
+    choices: recipe.Recipe | None = None,
+    progress: Progress = silent,
+) -> Prepared:
+    """Imports, simplifies, quantizes and prunes a model."""
+    found = calibrated(model, options, choices, progress)
+    graph, imported, ranges, samples = found.graph, found.imported, found.ranges, found.samples
+    rounding = rounding_of(options, choices)
     if rounding.activations == "int4":
-        graph = _narrowed(graph, samples, method, imported)
-    quantized = prune.prune(quantize.quantize(graph, ranges, rounds))
+        graph = _narrowed(graph, samples, found.method, imported)
+    quantized = prune.prune(quantize.quantize(graph, ranges, found.rounds))
     if imported:
         quantized = compact.compact(quantized)
     chosen = lower.choose(quantized, _formats(options, choices), imported)
-    rules = quant_weights.settings(graph, chosen, rounding, options.seed)
+    force = options.force or (choices is not None and choices.force)
+    rules = quant_weights.settings(graph, chosen, rounding, options.seed, force)
     if chosen or (rules and not imported):
         rounded = graph
         if rules and not imported:
             rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
-        wide = prune.prune(quantize.quantize(rounded, ranges, rounds, chosen))
-        quantized = lower.lower(wide, chosen, options.force)
-    return Prepared(full, quantized, method if ranges else None, tuple(warnings), rounding)
+        wide = prune.prune(quantize.quantize(rounded, ranges, found.rounds, chosen))
+        quantized = lower.lower(wide, chosen, force)
+    method = found.method if ranges else None
+    real = samples if found.is_real else ()
+    return Prepared(found.graph, quantized, method, found.warnings, rounding, real)
 
 
 def compile_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Compiled:
@@ -135,6 +178,8 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
             named = step.name in choices.kernels
             found = explain.candidates(planned, step, options.optimize, named)
             manifest["layers"][index]["candidates"] = found
+        if prepared.samples:
+            _explain_errors(manifest, prepared)
     manifest |= {
         "optimize": options.optimize,
         "sources": written.sources,
@@ -146,9 +191,23 @@ def compile_model(model: Path, options: CompileOptions, progress: Progress = sil
         project.MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode(),
         project.REFERENCE: graph_file.dump(prepared.quantized),
         "memory.svg": memory_svg.draw(planned).encode(),
-        "recipe.toml": recipe.dump(planned, prepared.method, prepared.rounding).encode(),
+        "recipe.toml": _recipe(planned, prepared, choices),
     }
     return Compiled(prepared.float_graph, planned, target, files, manifest, prepared.warnings)
+
+
+def _explain_errors(manifest: dict[str, Any], prepared: Prepared) -> None:
+    """Adds what the layers that are explained lose on calibration data, and where the network diverges."""
+    errors = analysis.errors_on(prepared.quantized, prepared.float_graph, prepared.samples)
+    for layer in manifest["layers"]:
+        if "candidates" in layer:
+            layer["error"] = errors.get(layer["output"])
+    manifest["diverges_at"] = diagnosis.first_below(manifest["layers"], errors)
+
+
+def _recipe(planned: plan.Plan, prepared: Prepared, choices: recipe.Recipe) -> bytes:
+    """The choices of this build."""
+    return recipe.dump(planned, prepared.method, prepared.rounding, choices.force).encode()
 
 
 def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Formats:
@@ -157,7 +216,9 @@ def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Fo
     return lower.Formats(given, choices.weights if choices else {})
 
 
-def _rounding(options: CompileOptions, choices: recipe.Recipe | None) -> quant_weights.Choices:
+def rounding_of(
+    options: CompileOptions, choices: recipe.Recipe | None = None
+) -> quant_weights.Choices:
     """How weights become integers: options before the recipe."""
     own = options.rounding, options.clip, options.bias_correction, options.activations
     given = quant_weights.Choices(*own)
@@ -251,7 +312,7 @@ def _planned(
     graph: Graph, target: Target, choices: recipe.Recipe, options: CompileOptions
 ) -> plan.Plan:
     """The plan within all budgets; where there is none, the error names what takes the SRAM."""
-    budget = _budget(target, options.budget)
+    budget = limits_of(target, options.budget)
     try:
         return plan.make(
             graph,
@@ -284,7 +345,7 @@ def _planned(
         ) from error
 
 
-def _budget(target: Target, wanted: Budget) -> Budget:
+def limits_of(target: Target, wanted: Budget) -> Budget:
     """The user's limits, or the target's memory where that is less."""
     sizes, limits = {"sram": target.ram.size, "flash": target.flash.size}, dict(wanted.limits)
     least: dict[str, int] = {}

@@ -20,8 +20,14 @@ from targets.usb import Device
 
 SCHEMA_VERSION = 1
 REQUIRED = ("capstone", "jinja2", "numpy", "onnx", "pyelftools", "pyserial", "unicorn", "ziglang")
-OPTIONAL = ("onnxruntime", "onnxslim", "pyocd")
-EXTRAS = {"onnxslim": "simplify", "pyocd": "flash"}
+OPTIONAL = ("onnxruntime", "onnxslim", "pyocd", "scipy", "joblib", "dask")
+EXTRAS = {
+    "onnxslim": "simplify",
+    "pyocd": "flash",
+    "scipy": "tune",
+    "joblib": "tune",
+    "dask": "dask",
+}
 # How each tool is asked for its version; bossac and teensy_loader_cli show theirs with their help.
 VERSION_FLAGS = {"bossac": "--help", "teensy": "--help", "picotool": "version"}
 VERSION_S = 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,19 @@ if TYPE_CHECKING:  # loads NumPy
 SCHEMA_VERSION = 1
 
 
-def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) -> dict[str, Any]:
-    """A model's layers and sizes, and which targets it fits."""
+def inspect(
+    model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool, calib: str | None = None
+) -> dict[str, Any]:
+    """A model's layers and sizes, which targets it fits, and which layers would hurt with fewer bits.
+
+    With calibration data also what int8 loses in every layer, and the first one that loses much.
+    """
     from codegen import importer, plan
-    from thumbnet import compiler, description
+    from thumbnet import analysis, compiler, description, diagnosis
 
     options = CompileOptions(calib="random", shapes=shapes, simplify=simplify, method="minmax")
+    if calib is not None:
+        options = replace(options, calib=calib, method="mse")
     prepared = compiler.prepare(model, options)
     usual = targets.load(options.target)
     manifest = description.describe(
@@ -31,6 +39,12 @@ def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) 
         importer.digest(model),
         {},
     )
+    layers, diverges = manifest["layers"], None
+    if prepared.samples:
+        errors = analysis.errors_on(prepared.quantized, prepared.float_graph, prepared.samples)
+        diverges = diagnosis.first_below(layers, errors)
+        for layer in layers:
+            layer["sqnr_db"] = errors.get(layer["output"], {}).get("sqnr_db")
     kept = (
         "model",
         "model_sha256",
@@ -47,6 +61,8 @@ def inspect(model: Path, shapes: Mapping[str, tuple[int, ...]], simplify: bool) 
         "schema_version": SCHEMA_VERSION,
         **{k: manifest[k] for k in kept},
         "boards": fits(prepared.quantized),
+        "warnings": diagnosis.weak_layers(prepared.float_graph, layers),
+        "diverges_at": diverges,
     }
 
 

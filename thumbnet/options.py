@@ -87,3 +87,28 @@ class RunOptions:
     cycles_model: str = "m4-simple"
     what_if: tuple[str, ...] = ()
     speedscope: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TuneOptions:
+    """Options of `tune` that shape the search.
+
+    Attributes:
+        formats: to choose from: "int4", or "int4:vsq16" with a scheme.
+        accuracy_drop: most samples of the calibration data, in percent, that may change their class.
+        measure: of the loss: squared error ("mse"; of logits where there is a softmax), or divergence ("kl").
+        search: "milp" proves that it has found the best, "rl" learns.
+        points: of the front, per limit of cycles, at most.
+        verify: points whose accuracy and size are measured on built firmware.
+        jobs: local processes that measure.
+        dask: address of a scheduler whose workers measure instead.
+    """
+
+    formats: tuple[str, ...] = ("int8", "int4", "int3", "int2")
+    accuracy_drop: float | None = None
+    measure: Literal["kl", "mse"] = "mse"
+    search: Literal["milp", "rl"] = "milp"
+    points: int = 25
+    verify: int = 5
+    jobs: int = 1
+    dask: str | None = None

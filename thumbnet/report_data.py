@@ -9,7 +9,7 @@ from codegen import plan
 from codegen.ir import Graph
 from codegen.select import Objective
 from targets.target import Target
-from thumbnet import inspection, project
+from thumbnet import diagnosis, inspection, project
 
 Found = Mapping[str, Any]
 KEPT = (
@@ -54,6 +54,7 @@ def collect(
         "ram": target.ram.size,
         "flash_size": target.flash.size,
         "errors_against": errors_against,
+        "diverges_at": diagnosis.first_below(found["layers"], errors or {}),
         "layers": [
             _layer(layer, found, target, choices, errors or {}) for layer in found["layers"]
         ],

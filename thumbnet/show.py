@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codegen.advice import Advice, in_words
-from thumbnet import tables, views
+from thumbnet import show_errors, tables, views
 from thumbnet.compiler import silent
 
 PIPED_WIDTH = 120  # when the output is no terminal
@@ -117,6 +117,8 @@ def explained(found: dict[str, Any]) -> None:
             mark = "*" if one["chosen"] else " "
             table.add_row(mark, one["kernel"], *numbers, Text(one["reason"]))
         out.print(table)
+        show_errors.layer(layer)
+    show_errors.divergence(found)
 
 
 def built(found: dict[str, Any]) -> None:
@@ -193,6 +195,7 @@ def inspection(found: dict[str, Any]) -> None:
             shape = "x".join(map(str, port["onnx_shape"]))
             fact(kind[:-1].capitalize(), f"{tables.printable(port['name'])} {shape}")
     _layers(found)
+    show_errors.inspected(found)
     memory(found)
     table(views.fits(found))
 

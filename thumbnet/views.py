@@ -127,3 +127,19 @@ def operators(found: Found) -> Table:
         for kind, kernels in found["kernels"].items()
     ]
     return Table(("operator", "kernels"), rows)
+
+
+def front(found: Found) -> Table:
+    """The points of a Pareto front of `tune`."""
+    from thumbnet import tuning_files
+
+    return tuning_files.front(found)
+
+
+def sensitivities(found: Found) -> Table:
+    """What the outputs lose by each layer's weights alone, in each format."""
+    rows = [
+        (Code(layer["name"]), *(layer["formats"][name]["loss"] for name in found["formats"]))
+        for layer in found["layers"]
+    ]
+    return Table(("layer", *(f"loss, {name}" for name in found["formats"])), rows)

@@ -114,14 +114,33 @@ def _is_ours(graph: Graph, node: Node, settings: Settings) -> bool:
 
 def _rounded(twins: Twins, node: Node, settings: Settings) -> Tensor:
     """A layer's weights on their grid."""
+    x = node.inputs[0]
     rule = settings.rule(node)
-    tensor, bias = (twins.float.tensors[name] for name in node.inputs[1:])
-    h = _hessian(node, twins.rounded[node.inputs[0]], tensor.shape)
+    return rounded_weights(
+        twins.float, node, twins.rounded[x], twins.grids[x].scale, rule, settings.seed
+    )
+
+
+def rounded_weights(
+    graph: Graph, node: Node, x: Array, input_scale: float, rule: WeightRule, seed: int = 0
+) -> Tensor:
+    """A layer's weights on a grid of few bits.
+
+    Args:
+        graph: a float graph.
+        node: a convolution or dense layer of it.
+        x: inputs of the layer, (samples, ...), float32.
+        input_scale: of the grid that they will have.
+        rule: how.
+        seed: of stochastic rounding.
+    """
+    tensor, bias = (graph.tensors[name] for name in node.inputs[1:])
+    h = _hessian(node, x, tensor.shape)
     w = real(tensor).reshape(len(h), -1, h.shape[-1])
     # A channel whose weights are so small that its bias would not fit gets a coarser scale.
-    room = BIAS_LIMIT * twins.grids[node.inputs[0]].scale
+    room = BIAS_LIMIT * input_scale
     least = np.abs(real(bias)).reshape(*w.shape[:2], 1) / room
-    scales, stored = _fitted(w, h, least, rule, settings.seed)
+    scales, stored = _fitted(w, h, least, rule, seed)
     grid = Quant(tuple(scales.ravel().tolist()), (0,) * scales.size, 0, rule.width)
     data = stored.reshape(tensor.shape).astype(np.int8)
     return replace(tensor, quant=grid, data=data)

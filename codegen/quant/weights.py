@@ -53,17 +53,20 @@ class Choices:
         )
 
 
-def rounded_here(chosen: lower.Chosen) -> dict[str, int]:
-    """Bits of the layers, by output, whose integers of few bits come from codegen.quant.ptq."""
+def rounded_here(chosen: lower.Chosen, force: bool = False) -> dict[str, int]:
+    """Bits of the layers, by output, whose integers of few bits come from codegen.quant.ptq.
+
+    With `force` also those that are of little use without training.
+    """
     return {
         output: BITS[weights]
         for output, (weights, scheme) in chosen.items()
-        if scheme.name == "uniform" and weights not in scheme.needs_training
+        if scheme.name == "uniform" and (force or weights not in scheme.needs_training)
     }
 
 
 def settings(
-    graph: Graph, chosen: lower.Chosen, choices: Choices, seed: int = 0
+    graph: Graph, chosen: lower.Chosen, choices: Choices, seed: int = 0, force: bool = False
 ) -> ptq.Settings | None:
     """Rules for a network; None where every layer is rounded in the usual way of 8 bits.
 
@@ -72,8 +75,9 @@ def settings(
         chosen: the layers with weights of few bits.
         choices: what the user chose.
         seed: of stochastic rounding.
+        force: whether weights are rounded even to what is of little use without training.
     """
-    few = rounded_here(chosen)
+    few = rounded_here(chosen, force)
     rules = {
         node.output: ptq.WeightRule(
             few[node.output], choices.clip or ptq.AUTO, choices.rounding or "gptq"
