@@ -258,14 +258,16 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
 
 
 # Variants that have copied their whole window before the first store of a pixel, or row before that of a row.
-READ_FIRST = frozenset({"conv2d.window", "dense.dsp", "dense.int4", "dense.pairs"})
+READ_FIRST = frozenset({"conv2d.window", "dense.dsp", "dense.bits", "dense.int4", "dense.pairs"})
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
 BLOCKS: Mapping[str, int] = {
     "conv2d.gemm": 2,
+    "conv2d.bits": 3,
     "conv2d.int4": 2,
     "conv2d.factors": 2,
     "conv2d.pairs": 4,
+    "conv2d.tables": 4,
 }
 
 # The same, of as many pairs of pixels as the template is told.

@@ -21,6 +21,7 @@ from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 from codegen.tuned import (
     conv_pairs,
+    conv_tables,
     depthwise,
     depthwise_pairs,
     depthwise_rows,
@@ -238,8 +239,6 @@ def _gemm_footprints(layer: Layer) -> tuple[Footprint | None, ...]:
 
 _INT8 = (
     *winograd_kernels.variants(_groups, _scaling, _sliding, _limits),
-    conv_pairs.kernel(_sliding, _groups, _form),
-    depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
     depthwise_rows.kernel(_sliding, _is_depthwise, _scaling, _limits),
     depthwise_strips.kernel(_sliding, _is_depthwise, _scaling, _limits),
     gemm_staged.kernel(_geometry, _gemm_refusal, _scaling, _limits),
@@ -270,4 +269,9 @@ _INT8 = (
     *conv_portable.kernels(_sliding, _groups, _scaling),
 )
 _STORED = low_bit.conv_kernels(_sliding, _groups, _scaling, _limits)
-KERNELS = (*map(expand.plain, _INT8), *_STORED)
+_PAIRS = (
+    conv_pairs.kernel(_sliding, _groups, _form),
+    depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
+)
+_SIGNS = conv_tables.kernel(_sliding, _groups, _form)
+KERNELS = (*map(expand.unpacked, _PAIRS), *map(expand.plain, _INT8), _SIGNS, *_STORED)

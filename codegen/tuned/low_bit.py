@@ -7,7 +7,7 @@ from collections.abc import Callable
 from codegen import expand
 from codegen.kernel import Kernel, Layer
 from codegen.requantize import Scaling
-from codegen.tuned import gemm_factors, gemm_int4
+from codegen.tuned import gemm_bits, gemm_factors, gemm_int4
 
 
 def conv_kernels(
@@ -18,6 +18,7 @@ def conv_kernels(
 ) -> tuple[Kernel, ...]:
     """The variants; arguments as for each of them."""
     return (
+        gemm_bits.kernel(sliding, groups, scaling, limits),
         gemm_int4.kernel(sliding, groups, scaling, limits),
         gemm_factors.kernel(sliding, groups, scaling, limits),
         expand.conv_kernel(sliding, groups, scaling),
