@@ -144,7 +144,7 @@ def _gemm_bits(p: Params) -> float:
     walk = 135 * p["lined"] + 50 * (not p["flat"]) + 12 * (p["padding"] - p["pairs"])
     ends = 60 * (p["tail"] > 0) + 24 * (p["pixels"] % 3 > 0)
     clamps = 32 * _limits(p, "low_bytes", "high_bytes")
-    base = 640 + 48 * p["doubling"] + 48 * (p["bits"] == 2)
+    base = 584 + 14 * p["totalled"] + 48 * p["doubling"] + 48 * (p["bits"] == 2)
     return float(base + steps + 125 * (p["passes"] > 0) + widening + walk + ends + clamps)
 
 

@@ -26,7 +26,7 @@ GROUPS = BLOCK // 2  # channels that share a halfword
 MOST_STEPS = {1: 12, 2: 14}  # without a loop, by the bits of weights
 LEAST_STEPS = 2
 CONSTANTS = 2 * BLOCK  # words of biases and multipliers behind a block's weights
-TOTALLED = 4  # pairs of a pass that sums inputs
+TOTALLED = (16, 8, 4)  # pairs of a pass that sums inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,11 @@ class Shape:
         return self.steps // self.chunk, self.chunk, self.steps % self.chunk
 
     @property
+    def totalled(self) -> int:
+        """Pairs of a pass that sums inputs."""
+        return next(count for count in TOTALLED if self.padded % count == 0)
+
+    @property
     def scratch(self) -> int:
         """Bytes of scratch: copied rows, three widened windows."""
         return self.size.line_bytes + PIXELS * 4 * self.padded
@@ -73,7 +78,7 @@ class Shape:
 
 def padded_pairs(pairs: int) -> int:
     """Pairs of a window that fill the passes that sum inputs, and so whole words."""
-    return -(-pairs // TOTALLED) * TOTALLED
+    return -(-pairs // TOTALLED[-1]) * TOTALLED[-1]
 
 
 def _ordered(layer: Layer, size: gemm.Geometry) -> IntArray:
@@ -136,6 +141,7 @@ def instance(layer: Layer, scales: Scaling, made: Shape, rule: Rule) -> Instance
         "unrolled": unrolled,
         "rest": rest,
         "padding": made.padded,
+        "totalled": made.totalled,
         "steps": made.steps,
         "bits": held.bits,
         "split": held.split,
@@ -172,9 +178,9 @@ def cycles(made: Shape, limits: tuple[int, int]) -> float:
     passes, _, _ = made.loop
     limiting = 8 * (limits[0] > -128) + 8 * (limits[1] < 127)
     step = 1 + 12 * made.step_pairs
-    sums = 18 if made.packing.bits == 1 else 0
-    block = made.steps * step + 38 * passes + 114 + limiting + sums
-    totals = 30 * made.padded // TOTALLED + 25
+    sums = 20 if made.packing.bits == 1 else 0
+    block = made.steps * step + 38 * passes + 112 + limiting + sums
+    totals = 26 * made.padded // 4 + 4 * made.padded // made.totalled + 25
     widening = (4 if size.flat else 17) + gemm.widening_cycles(size)
     rows = 0.0
     if size.lined:
