@@ -267,7 +267,7 @@ BLOCKS: Mapping[str, int] = {
     "conv2d.int4": 2,
     "conv2d.factors": 2,
     "conv2d.pairs": 4,
-    "conv2d.tables": 4,
+    "conv2d.signed_sums": 4,
 }
 
 # The same, of as many pairs of pixels as the template is told.

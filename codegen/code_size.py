@@ -174,7 +174,7 @@ def _conv_pairs(p: Params) -> float:
     return float(319 + window + 68 * p["pass_words"] + ends + _limbs(p, 220, 68))
 
 
-def _conv_tables(p: Params) -> float:
+def _signed_sums(p: Params) -> float:
     window = 0 if p["flat"] else 54 + 220 * p["border"] + 28 * p["interior"]
     tables = (172 if p["radix"] == 2 else 206) + 44 * p["groups"] + 50 * (p["segments"] > 1)
     ends = 30 * (p["tail"] > 0) + 81 * (p["patches"] > 0)
@@ -240,7 +240,7 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "average_pool.windows": lambda p: 166 + _taps(p, 12),
     "max_pool.dsp": lambda p: 74 + _taps(p, 12),
     "conv2d.pairs": _conv_pairs,
-    "conv2d.tables": _conv_tables,
+    "conv2d.signed_sums": _signed_sums,
     "conv2d.depthwise_pairs": _depthwise_pairs,
     "dense.pairs": _dense_pairs,
 }

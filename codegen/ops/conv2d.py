@@ -21,7 +21,6 @@ from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
 from codegen.spatial import Window, from_image, padded, read_window, to_image
 from codegen.tuned import (
     conv_pairs,
-    conv_tables,
     depthwise,
     depthwise_pairs,
     depthwise_rows,
@@ -30,6 +29,7 @@ from codegen.tuned import (
     gemm_staged,
     limbs,
     low_bit,
+    signed_sums,
     winograd_kernels,
 )
 
@@ -273,5 +273,5 @@ _PAIRS = (
     conv_pairs.kernel(_sliding, _groups, _form),
     depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
 )
-_SIGNS = conv_tables.kernel(_sliding, _groups, _form)
+_SIGNS = signed_sums.kernel(_sliding, _groups, _form)
 KERNELS = (*map(expand.unpacked, _PAIRS), *map(expand.plain, _INT8), _SIGNS, *_STORED)

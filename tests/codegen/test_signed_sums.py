@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from codegen.ir import Graph
 from codegen.kernel import Layer
 from codegen.ops import KERNELS, OPS
-from codegen.tuned.conv_tables import BINARY, ENTRY_BYTES, TERNARY, Table
+from codegen.tuned.signed_sums import BINARY, ENTRY_BYTES, TERNARY, Table
 from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets.target import load
@@ -22,7 +22,7 @@ from tests.codegen import networks
 from tests.codegen.test_kernels import expected, on_core, on_host, write
 
 BY_NAME = {k.name: k for kind in ("conv2d", "dense") for k in KERNELS[kind]}
-TABLES = BY_NAME["conv2d.tables"]
+TABLES = BY_NAME["conv2d.signed_sums"]
 
 
 def layer_of(graph: Graph, target: str = "generic-m0plus") -> Layer:

@@ -1,4 +1,4 @@
-"""conv2d.tables: convolution with ternary or binary weights for Armv6-M, by tables of signed sums of inputs.
+"""conv2d.signed_sums: convolution with ternary or binary weights for Armv6-M, by tables of signed sums of inputs.
 
 Windows of four pixels are packed in pairs as for codegen.tuned.conv_pairs. Of every three inputs (ternary) or
 four (binary) all signed sums are written to a table once, each one from the one before by adding or
@@ -196,7 +196,7 @@ def instance(layer: Layer, form: Form, made: Shape) -> Instance:
     }
     label = window.label(made.size.slides, made.size.x, made.size.y)
     constant = Constant("stream", "int32_t", words, 4 * code_words)
-    return Instance(f"tables{made.table.radix}_{label}", params, (constant,))
+    return Instance(f"sums{made.table.radix}_{label}", params, (constant,))
 
 
 def cycles(form: Form, made: Shape) -> float:
@@ -248,8 +248,8 @@ def kernel(
         return (conv_pairs.footprint(size(layer)),)
 
     return Kernel(
-        name="conv2d.tables",
-        template="ops/conv2d.tables.c.j2",
+        name="conv2d.signed_sums",
+        template="ops/conv2d.signed_sums.c.j2",
         assembly="ops/conv2d.pairs.S.j2",
         serves=lambda layer: not refusal(layer),
         refusal=refusal,
