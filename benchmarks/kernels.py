@@ -19,8 +19,19 @@ import numpy as np
 
 from benchmarks.models import RESULTS, Toolchain
 from codegen import check_plan, emit, plan, reference
-from codegen.ir import Graph, Node, Op, Port, Quant, Tensor, per_tensor, verify_quantized
+from codegen.ir import (
+    Graph,
+    Node,
+    Op,
+    Port,
+    Quant,
+    Storage,
+    Tensor,
+    per_tensor,
+    verify_quantized,
+)
 from codegen.ops import OPS
+from codegen.quant import schemes
 from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets import load, toolchain
@@ -71,7 +82,7 @@ def network(layer: dict[str, Any]) -> Graph:
     generator = np.random.default_rng(7)
     x = Tensor("x0", (1, *layer["input"]), per_tensor(0.05, 3))
     inputs = [x] + [Tensor("x1", x.shape, per_tensor(0.07, -8))] * (layer.get("operands", 1) - 1)
-    constants = _weights(layer["weights"], generator) if "weights" in layer else ()
+    constants = _weights(layer, generator) if "weights" in layer else ()
     op = _operator(layer)
     shape = op.infer(tuple(t.shape for t in (*inputs, *constants)))
     y = Tensor("y", shape, _output_grid(layer, x))
@@ -101,14 +112,28 @@ def _operator(layer: dict[str, Any]) -> Op:
     return OPS[kind](*arguments.get(kind, ()))
 
 
-def _weights(shape: list[int], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+def _weights(layer: dict[str, Any], generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    shape = layer["weights"]
     channels = shape[0]
     scales = tuple(generator.uniform(0.001, 0.004, channels).tolist())
     zeros = (0,) * channels
-    w = generator.integers(-127, 128, shape).astype(np.int8)
+    w, storage = generator.integers(-127, 128, shape).astype(np.int8), None
+    if "stored" in layer:
+        storage = _stored(layer["stored"], shape, generator)
+        scales = tuple(40 * scale for scale in scales)
+        w = storage.expanded().reshape(shape).astype(np.int8)
     b = generator.integers(-5000, 5000, channels).astype(np.int32)
     bias_grid = Quant(tuple(0.05 * scale for scale in scales), zeros, 0, 32)
-    return Tensor("w", tuple(shape), Quant(scales, zeros, 0), w), Tensor("b", b.shape, bias_grid, b)
+    weights = Tensor("w", tuple(shape), Quant(scales, zeros, 0), w, storage)
+    return weights, Tensor("b", b.shape, bias_grid, b)
+
+
+def _stored(weights: str, shape: list[int], generator: np.random.Generator) -> Storage:
+    """Gaussian weights, rounded to what the list asks for."""
+    found = schemes.find(weights, None)
+    assert found is not None
+    rows = generator.normal(size=(shape[0], prod(shape[1:])))
+    return found[1].quantize(rows, np.zeros(shape[0]), weights).storage
 
 
 def _output_grid(layer: dict[str, Any], x: Tensor) -> Quant:

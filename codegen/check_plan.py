@@ -259,16 +259,26 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
 
 # Variants that have copied their whole window before the first store of a pixel, or row before that of a row.
 READ_FIRST = frozenset(
-    {"conv2d.window", "dense.dsp", "dense.int4", "dense.pairs", "dense.factors", "dense.tables"}
+    {
+        "conv2d.window",
+        "dense.bits",
+        "dense.dsp",
+        "dense.factors",
+        "dense.int4",
+        "dense.pairs",
+        "dense.tables",
+    }
 )
 
 # Variants that have copied the windows of so many pixels before the first store of any of them.
 BLOCKS: Mapping[str, int] = {
     "conv2d.gemm": 2,
+    "conv2d.bits": 3,
     "conv2d.int4": 2,
     "conv2d.factors": 2,
     "conv2d.tables": 2,
     "conv2d.pairs": 4,
+    "conv2d.signed_sums": 4,
 }
 
 # The same, of as many pairs of pixels as the template is told.

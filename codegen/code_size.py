@@ -138,6 +138,27 @@ def _dense_int4(p: Params) -> float:
     )
 
 
+def _gemm_bits(p: Params) -> float:
+    runs = p["runs"]
+    widening = 19 * sum(sum(run.groups) for run in runs) + 10 * sum(run.tail for run in runs)
+    widening += 100 * sum(run.looped > 0 for run in runs)
+    steps = (180 if p["bits"] == 1 else 92) * (p["unrolled"] + p["rest"])
+    walk = 135 * p["lined"] + 50 * (not p["flat"]) + 12 * (p["padding"] - p["pairs"])
+    ends = 60 * (p["tail"] > 0) + 24 * (p["pixels"] % 3 > 0)
+    clamps = 32 * _limits(p, "low_bytes", "high_bytes")
+    base = 584 + 14 * p["totalled"] + 48 * p["doubling"] + 48 * (p["bits"] == 2)
+    return float(base + steps + 125 * (p["passes"] > 0) + widening + walk + ends + clamps)
+
+
+def _dense_bits(p: Params) -> float:
+    kept = min(p["width"], p["channels"])
+    words = (p["pass_pairs"] + p["rest_pairs"]) // (2 if p["bits"] == 1 else 1)
+    products = (76 if p["bits"] == 1 else 40) * words + 62 * (p["passes"] > 0)
+    widening = 140 * (p["words16"] > 0) + 44 * p["words"] + 13 * len(p["tail"])
+    clamps = 62 * _limits(p, "low_byte", "high_byte")
+    return float(215 + products + widening + 17 * kept + clamps + 51 * (p["rows"] > 1))
+
+
 def _taps(p: Params, each: int) -> int:
     """Taps of a pool's window behind the first; a base that moves takes 8 bytes at most."""
     found = [tap for batch in p["batches"] for tap in batch]
@@ -153,6 +174,13 @@ def _conv_pairs(p: Params) -> float:
     window = 0 if p["flat"] else 54 + 220 * p["border"] + 28 * p["interior"]
     ends = 15 * (p["passes"] > 1) + 30 * (p["tail"] > 0) + 81 * (p["patches"] > 0)
     return float(319 + window + 68 * p["pass_words"] + ends + _limbs(p, 220, 68))
+
+
+def _signed_sums(p: Params) -> float:
+    window = 0 if p["flat"] else 54 + 220 * p["border"] + 28 * p["interior"]
+    tables = (172 if p["radix"] == 2 else 206) + 44 * p["groups"] + 50 * (p["segments"] > 1)
+    ends = 30 * (p["tail"] > 0) + 81 * (p["patches"] > 0)
+    return float(285 + window + tables + ends + _limbs(p, 220, 68))
 
 
 def _depthwise_pairs(p: Params) -> float:
@@ -195,6 +223,7 @@ def _pixels(base: float, padded: float, exact: float) -> Rule:
 _ASSEMBLY: Mapping[str, Rule] = {
     "conv2d.gemm": _gemm,
     "conv2d.gemm_staged": _gemm_staged,
+    "conv2d.bits": _gemm_bits,
     "conv2d.int4": lambda p: _gemm(p) + 135,
     "conv2d.factors": _gemm_factors,
     "conv2d.tables": _gemm_factors,
@@ -210,6 +239,7 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "conv2d.depthwise_dsp": _depthwise_dsp,
     "dense.dsp": _dense_dsp,
     "dense.raw": _dense_dsp,
+    "dense.bits": _dense_bits,
     "dense.int4": _dense_int4,
     "add.dsp": lambda p: (
         36 + p["words"] * p["repeats"] * (88 + 16 * _limits(p, "low_bytes", "high_bytes"))
@@ -218,6 +248,7 @@ _ASSEMBLY: Mapping[str, Rule] = {
     "average_pool.windows": lambda p: 166 + _taps(p, 12),
     "max_pool.dsp": lambda p: 74 + _taps(p, 12),
     "conv2d.pairs": _conv_pairs,
+    "conv2d.signed_sums": _signed_sums,
     "conv2d.depthwise_pairs": _depthwise_pairs,
     "dense.pairs": _dense_pairs,
 }

@@ -42,6 +42,17 @@ def plain(kernel: Kernel) -> Kernel:
     )
 
 
+def unpacked(kernel: Kernel) -> Kernel:
+    """The kernel for layers with weights of few bits too, which it holds in flash as int8."""
+
+    def refusal(layer: Layer) -> str:
+        if layer.inputs[1].grid.width > 8:
+            return "the weights expand to more than 8 bits"
+        return kernel.refusal(layer) if kernel.refusal else ""
+
+    return replace(kernel, serves=lambda layer: not refusal(layer), refusal=refusal)
+
+
 def storage(layer: Layer) -> Storage:
     """How flash holds the weights of a layer that has such."""
     found = layer.inputs[1].storage

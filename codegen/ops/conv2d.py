@@ -31,6 +31,7 @@ from codegen.tuned import (
     low_bit,
     mending,
     raw8,
+    signed_sums,
     winograd_kernels,
 )
 
@@ -261,8 +262,6 @@ _DEPTHWISE_DSP = Kernel(
     scratch=lambda layer: depthwise.scratch(*_sliding(layer)[:2]),
 )
 _INT8 = (
-    conv_pairs.kernel(_sliding, _groups, _form),
-    depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
     depthwise_rows.kernel(_sliding, _is_depthwise, _scaling, _limits),
     depthwise_rows.kernel(_sliding, _is_depthwise, _scaling, _limits, depthwise_rows.BYTES),
     depthwise_strips.kernel(_sliding, _is_depthwise, _scaling, _limits),
@@ -283,9 +282,15 @@ _INT8 = (
 )
 _STORED = low_bit.conv_kernels(_sliding, _groups, _is_depthwise, _scaling, _limits)
 _WINOGRAD = winograd_kernels.variants(_groups, _scaling, _sliding, _limits)
+_PAIRS = (
+    conv_pairs.kernel(_sliding, _groups, _form),
+    depthwise_pairs.kernel(_sliding, _is_depthwise, _form),
+)
 KERNELS = (
+    *map(expand.unpacked, _PAIRS),
     *map(expand.plain, (*_WINOGRAD, *_INT8)),
     winograd_kernels.int4_kernel(_groups, _scaling, _sliding, _limits),
     _DEPTHWISE_DSP,  # for few bits too: the fast one where windows are not 3x3
+    signed_sums.kernel(_sliding, _groups, _form),
     *_STORED,
 )

@@ -31,7 +31,7 @@ from codegen.ops.transpose import transpose
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul, stable_matmul
 from codegen.requantize import ONE, Rounding, Scaling, reach, rule, weighted
 from codegen.tuned import dense as packing
-from codegen.tuned import dense_int4, dense_pairs, gemm_factors, limbs, mending
+from codegen.tuned import dense_bits, dense_int4, dense_pairs, gemm_factors, limbs, mending
 from codegen.tuned.lanes import folded_bias, lane, stream
 
 
@@ -293,8 +293,8 @@ def _blocks(layer: Layer) -> dense_pairs.Blocks:
     return dense_pairs.blocks(layer.inputs[1].values.astype(np.int64))
 
 
+_PAIRS = dense_pairs.kernel(_blocks, _form, _footprints(reads_first=True))
 _INT8 = (
-    dense_pairs.kernel(_blocks, _form, _footprints(reads_first=True)),
     Kernel(
         name="dense.dsp",
         template="ops/dense.dsp.c.j2",
@@ -329,7 +329,9 @@ _INT8 = (
     ),
 )
 KERNELS = (
+    expand.unpacked(_PAIRS),
     *map(expand.plain, _INT8),
+    dense_bits.kernel(_scaling, _footprints(reads_first=True)),
     dense_int4.kernel(_scaling, _footprints(reads_first=True)),
     *gemm_factors.dense_kernels(_scaling, _limits, _footprints(reads_first=True)),
     expand.dense_kernel(_scaling),

@@ -195,20 +195,31 @@ def stream(layer: Layer, form: Form, length: int) -> IntArray:
 def instance(layer: Layer, form: Form, shape: Geometry) -> Instance:
     """Template params and the packed stream."""
     words = stream(layer, form, shape.length)
-    slides, depth, channels = shape.slides, shape.x[3], shape.y[3]
-    zero_point = layer.inputs[0].grid.zero_point
-    row_bytes = shape.x[2] * depth
     passes, size = loop(-(-shape.length // pairs.CHUNK))
+    numbers = params(layer, form, shape) | {
+        "words": passes * size,
+        "filled": 4 * passes * size,
+        "passes": passes,
+        "pass_words": size,
+        "stream_bytes": 4 * len(words),
+        "inner": "multiply",
+        "frame": 100,
+    }
+    label = window.label(shape.slides, shape.x, shape.y)
+    constant = Constant("stream", "int32_t", words, layer.inputs[1].size)
+    return Instance(f"pairs_{label}", numbers, (constant,))
+
+
+def params(layer: Layer, form: Form, shape: Geometry) -> dict[str, object]:
+    """What the template is told of the layer's shapes and its requantization."""
+    slides, depth, channels = shape.slides, shape.x[3], shape.y[3]
+    row_bytes = shape.x[2] * depth
     step = slides.stride[1] * depth
     extra = {
         "channels": channels,
         "pixels": shape.pixels,
         "tail": shape.pixels % PIXELS,
         "length": shape.length,
-        "words": passes * size,
-        "passes": passes,
-        "pass_words": size,
-        "stream_bytes": 4 * len(words),
         "flat": shape.flat,
         "border": shape.border,
         "interior": shape.interior,
@@ -221,13 +232,10 @@ def instance(layer: Layer, form: Form, shape: Geometry) -> Instance:
         "last_row": shape.last_start[0],
         "last_column": shape.last_start[1],
         "padding": shape.padding_bytes,
-        "zero_point": zero_point,
+        "zero_point": layer.inputs[0].grid.zero_point,
+        "thumb2": layer.core.thumb2,
     }
-    params = window.params(slides, shape.x, shape.y) | extra | form.params()
-    params["thumb2"] = layer.core.thumb2
-    label = window.label(slides, shape.x, shape.y)
-    constant = Constant("stream", "int32_t", words, layer.inputs[1].size)
-    return Instance(f"pairs_{label}", params, (constant,))
+    return window.params(slides, shape.x, shape.y) | extra | form.params()
 
 
 def footprint(shape: Geometry) -> Footprint:
@@ -248,7 +256,11 @@ def cycles(layer: Layer, form: Form, shape: Geometry) -> float:
     passes, size = loop(-(-shape.length // pairs.CHUNK))
     per_channel = 42 + 4 * (15 + 4 * form.patches) + passes * (size * _WORD_CYCLES + 5)
     channels = shape.y[3] * per_channel + excess * _EXCESS_CYCLES + longer * 4 * 9
-    blocks = -(-shape.pixels // PIXELS)
+    return walking(shape, channels, -(-shape.pixels // PIXELS))
+
+
+def walking(shape: Geometry, channels: float, blocks: int) -> float:
+    """Predicted cycles of a layer whose channels take so many for a block of pixels."""
     taps = prod(shape.slides.kernel)
     walk = 30 if shape.flat else 150 + 20 * shape.slides.kernel[0]
     edge = shape.edge_pixels * 18 * taps if shape.border else 0

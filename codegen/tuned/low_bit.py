@@ -7,7 +7,7 @@ from collections.abc import Callable
 from codegen import expand
 from codegen.kernel import Kernel, Layer
 from codegen.requantize import Scaling
-from codegen.tuned import depthwise_rows, gemm_factors, gemm_int4
+from codegen.tuned import depthwise_rows, gemm_bits, gemm_factors, gemm_int4
 
 
 def conv_kernels(
@@ -20,6 +20,7 @@ def conv_kernels(
     """The variants; arguments as for each of them."""
     return (
         depthwise_rows.kernel(sliding, deep, scaling, limits, depthwise_rows.INT4),
+        gemm_bits.kernel(sliding, groups, scaling, limits),
         gemm_int4.kernel(sliding, groups, scaling, limits),
         *gemm_factors.conv_kernels(sliding, groups, scaling, limits),
         expand.conv_kernel(sliding, groups, scaling),

@@ -291,11 +291,14 @@ def _dense(g: np.random.Generator) -> Iterator[Case]:
     yield Case("dense-wide", weighted(dense(), (1, 4000), (2, 4000), g, wide))
 
 
+FEW = (("ternary", "ternary"), ("binary", "binary"))
+
+
 def _low_bit(g: np.random.Generator) -> Iterator[Case]:
     """Weights of few bits: fast int4 kernels where there are some, expanded rows otherwise."""
     conv, dense = OPS["conv2d"], OPS["dense"]
     same, relu = conv(pads=(1, 1, 1, 1)), conv(clamp=(0.0, inf))
-    for weights, scheme in (("int4", "uniform"), ("int4", "vsq16"), ("int4", "mx4")):
+    for weights, scheme in (("int4", "uniform"), ("int4", "vsq16"), ("int4", "mx4"), *FEW):
         for name, op, x, shape in (
             ("1x1", relu, (1, 5, 5, 24), (10, 1, 1, 24)),
             ("3x3", same, (1, 5, 4, 3), (6, 3, 3, 3)),

@@ -82,9 +82,12 @@ def test_schemes_are_listed() -> None:
     found = result("ops", "--schemes")
     rows = {(row["scheme"], row["weights"]): row for row in found["schemes"]}
     tuned = rows["uniform", "int4"]["kernels"]["conv2d"]
-    assert tuned == {"DSP": "tuned", "Armv7-M": "portable", "Armv6-M": "portable"}
-    assert set(rows["mx6", "int8"]["kernels"]["dense"].values()) == {"portable"}
+    assert tuned == {"DSP": "tuned", "Armv7-M": "tuned", "Armv6-M": "tuned"}
+    assert rows["mx6", "int8"]["kernels"]["dense"]["DSP"] == "portable"
     assert rows["log2", "int4"]["kernels"]["dense"]["DSP"] == "tuned"
+    for weights in ("ternary", "binary"):
+        for operator in ("conv2d", "dense"):
+            assert set(rows[weights, weights]["kernels"][operator].values()) == {"tuned"}
     assert rows["ttq", "ternary"]["needs_training"]
     shown = thumbnet("ops", "--schemes").stdout
     assert "vsq16" in shown and "tuned on DSP" in shown
