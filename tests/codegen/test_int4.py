@@ -92,7 +92,7 @@ def test_flash_is_taken_at_its_word() -> None:
         "ternary",
         "ternary",
     )
-    assert plan.choose(layer_of(graph), "speed").name == "conv2d.int4"
+    assert plan.choose(layer_of(graph), "speed").name == "conv2d.tables"
     assert plan.choose(layer_of(graph), "flash").name == "conv2d.expand"
 
 
