@@ -16,7 +16,7 @@ from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
 from codegen.ops.binarize import signs
 from codegen.quant.fixed import clamp_range, exact_matmul, saturated
 from codegen.spatial import Window, padded
-from codegen.tuned import xnor
+from codegen.tuned import xnor, xnor_small
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,8 @@ def _cycles(layer: Layer) -> float:
 
 
 KERNELS = (
-    *xnor.kernels(_products),
+    xnor.kernel(_products),
+    xnor_small.kernel(_products),
     Kernel(
         name="binary_conv2d.portable",
         template="ops/binary_conv2d.c.j2",
