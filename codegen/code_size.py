@@ -176,7 +176,7 @@ def _xnor_small(p: Params) -> float:
     """Two bytes to an instruction."""
     products = sum(chunk.instructions for chunk in p["chunks"]) + 3 * (len(p["chunks"]) - 1)
     copying = 3 * min(p["tap_words"], 8) + 20 * p["padded"]
-    return float(310 + 2 * products + copying + 40 * p["tabled"])
+    return float(230 + 2 * products + copying + 40 * p["tabled"])
 
 
 def _blocks(base: float, rest: float, alone: float, exact: float, window: float = 0) -> Rule:

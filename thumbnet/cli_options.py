@@ -11,7 +11,7 @@ import rich_click as click
 
 from codegen.quant.calibrate import METHODS
 from codegen.quant.weights import CLIPS, CORRECTIONS, ROUNDING_NAMES
-from thumbnet.options import SCHEMES, WEIGHTS
+from thumbnet.options import ACTIVATIONS, SCHEMES, WEIGHTS
 
 Command = Callable[..., Any]
 
@@ -60,6 +60,11 @@ compile_options = stacked(
         show_default=True,
         type=click.IntRange(1),
         help="Calibration samples to use at most.",
+    ),
+    click.option(
+        "--activations",
+        type=click.Choice(ACTIVATIONS),
+        help="binary: insist on layers of signs; int8: run signs as int8 too. [default: the model's]",
     ),
     click.option(
         "--weights",

@@ -22,8 +22,10 @@ from codegen import (
     prune,
     recipe,
 )
-from codegen.ir import Array, Graph
+from codegen.ir import Array, Graph, verify
 from codegen.names import identifier
+from codegen.passes import force_binary
+from codegen.passes.binarize import binarize
 from codegen.quant import calibrate, clipping, lower, quantize
 from codegen.quant import weights as quant_weights
 from codegen.select import Budget
@@ -83,7 +85,12 @@ def prepare(
     graph = importer.load(model, shapes=options.shapes, simplify=options.simplify)
     if options.name:
         graph = _renamed(graph, options.name)
-    graph = pipeline.run(graph, dump=options.dump)
+    passes = pipeline.PASSES
+    if options.activations == "int8":
+        passes = tuple(one for one in passes if one is not binarize)
+    graph = pipeline.run(graph, passes, dump=options.dump)
+    if options.activations == "binary":
+        graph = verify(force_binary.binary_activations(graph, options.force))
     imported = any(tensor.quant for tensor in graph.tensors.values())
     method = options.method or (choices.calibration if choices else None) or "mse"
     warnings: list[str] = []

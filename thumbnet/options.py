@@ -14,6 +14,7 @@ from codegen.select import Budget, Objective
 Accuracy = Literal["host", "emulator", "none"]
 EngineName = Literal["unicorn", "qemu"]
 
+ACTIVATIONS = ("int8", "binary")
 WEIGHTS = ("int8", "int4", "int3", "int2", "ternary", "binary")
 SCHEMES: tuple[str, ...] = ("uniform", "group32", "vsq16", "mx4", "mx6", "mx9", "mxint8", "mxfp4")
 SCHEMES += ("codebook16", "codebook4", "log2", "apot", "ternary", "ttq", "binary")
@@ -28,6 +29,8 @@ class CompileOptions:
         target: name of a target, or the path of a user's TOML.
         calib: calibration data (`FILE.npz[:key]`), "random", or None to take it from `data`.
         method: how calibration turns values into ranges.
+        activations: "binary" insists on layers of signs, "int8" keeps signs in bytes; None takes the model
+            as it is.
         weights: of all layers but depthwise ones and small ends, unless a recipe names them.
         scheme: how flash holds such weights; None = the plain way.
         rounding: how weights are rounded; None = the usual for their width.
@@ -43,6 +46,7 @@ class CompileOptions:
     calib: str | None = None
     data: str | None = None
     method: Method | None = None
+    activations: str | None = None
     weights: str | None = None
     scheme: str | None = None
     rounding: str | None = None

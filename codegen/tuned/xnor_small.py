@@ -205,7 +205,7 @@ def chunk(first: int, words: int) -> Chunk:
 
 def stalls(found: Chunk) -> int:
     """Cycles beyond one per instruction: loads and stores take two, of two words three."""
-    extra = {"load": 2, "load2": 4}
+    extra = {"load": 2, "load2": 3}
     places = [place for s in found.steps if s.kind == "move" for place in s.registers]
     on_stack = sum(place.isdigit() for place in places)
     return on_stack + sum(extra.get(step.kind, 0) for step in found.steps)
