@@ -1,4 +1,4 @@
-"""Products of signs for Armv6-M: the adders of codegen.tuned.xnor with six registers that can compute.
+"""Products of signs for Armv6-M: the adders of codegen.tuned.adders with six registers that can compute.
 
 Values that wait lie in high registers or on the stack. What moves when is decided here, for every number
 of words, and so is how the counts of what is left are added up.
@@ -15,7 +15,8 @@ from codegen import bits
 from codegen.kernel import HAS_DSP, Instance, Kernel, Layer
 from codegen.quant.fixed import INT8_MAX, INT8_MIN
 from codegen.tuned import xnor
-from codegen.tuned.xnor import MOST_CHUNK, Products
+from codegen.tuned.adders import MOST_CHUNK, chunks
+from codegen.tuned.xnor import Products
 
 LOW = tuple(f"r{i}" for i in range(2, 8))
 PARKS = ("r8", "r9", "40", "44", "48", "52", "56")  # numbers are places on the stack
@@ -213,7 +214,7 @@ def stalls(found: Chunk) -> int:
 
 def cut(found: Products) -> list[Chunk]:
     """The chunks of a channel."""
-    return [chunk(*one) for one in xnor.chunks(found.row_words, MOST)]
+    return [chunk(*one) for one in chunks(found.row_words, MOST)]
 
 
 def channel_instructions(found: Products) -> int:

@@ -14,7 +14,7 @@ from benchmarks import kernels
 from codegen import plan
 from codegen.kernel import Layer
 from codegen.ops import KERNELS, OPS
-from codegen.tuned import xnor, xnor_small
+from codegen.tuned import adders, xnor, xnor_small
 from targets import toolchain
 from targets.target import load
 from tests.codegen import networks
@@ -47,7 +47,7 @@ def run(step: Any, held: dict[str, int]) -> None:
         held[r[0]] = held[r[1]]
 
 
-def counted(chunk: xnor.Chunk, given: list[tuple[int, int]]) -> int:
+def counted(chunk: adders.Chunk, given: list[tuple[int, int]]) -> int:
     """What the kernel for cores with SMLAD counts, with its narrow fields."""
     held: dict[str, int] = {}
     for step in chunk.steps:
@@ -80,14 +80,14 @@ def max_field(value: int, width: int) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", range(1, xnor.MOST + 1))
+@pytest.mark.parametrize("size", range(1, adders.MOST + 1))
 def test_adders_count_every_bit(size: int, kind: str) -> None:
     given = words(kind, size, size)
     wanted = sum((x ^ w).bit_count() for x, w in given)
-    chunk = xnor.chunk(0, size)
+    chunk = adders.chunk(0, size)
     assert counted(chunk, given) == wanted
     used = {name for step in chunk.steps for name in step.registers}
-    assert used <= set(xnor.POOL) and len(chunk.spare) == 3
+    assert used <= set(adders.POOL) and len(chunk.spare) == 3
     assert not set(chunk.spare) & set(chunk.registers)
 
 
@@ -139,15 +139,15 @@ def test_adders_of_the_smallest_core_count_every_bit(size: int, kind: str) -> No
 
 def test_chunks_beyond_their_limits_are_not_made() -> None:
     with pytest.raises(ValueError, match="registers"):
-        xnor.chunk(0, xnor.MOST + 1)
-    for chunk in (xnor.chunk, xnor_small.chunk):
+        adders.chunk(0, adders.MOST + 1)
+    for chunk in (adders.chunk, xnor_small.chunk):
         with pytest.raises(ValueError, match="byte"):
-            chunk(0, xnor.MOST_CHUNK + 1)
+            chunk(0, adders.MOST_CHUNK + 1)
 
 
 @given(count=st.integers(1, 300), most=st.integers(2, 23))
 def test_chunks_take_every_word_once(count: int, most: int) -> None:
-    found = xnor.chunks(count, most)
+    found = adders.chunks(count, most)
     assert [word for at, size in found for word in range(at, at + size)] == list(range(count))
     assert max(size for _, size in found) <= most
     assert all(at % 2 == 0 for at, _ in found) or most % 2
