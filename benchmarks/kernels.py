@@ -18,7 +18,7 @@ from typing import Any, get_args
 import numpy as np
 
 from benchmarks.models import RESULTS, Toolchain
-from codegen import check_plan, emit, plan, reference
+from codegen import bits, check_plan, emit, plan, reference
 from codegen.ir import (
     Graph,
     Node,
@@ -32,6 +32,8 @@ from codegen.ir import (
 )
 from codegen.ops import OPS
 from codegen.quant import schemes
+from codegen.quant.binary import scaling
+from codegen.quant.quantize import BITS
 from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets import load, toolchain
@@ -80,6 +82,8 @@ def _number(value: float | None) -> str:
 def network(layer: dict[str, Any]) -> Graph:
     """A layer of the list with random weights, as a network."""
     generator = np.random.default_rng(7)
+    if layer["op"] == "binary_conv2d":
+        return _binary(layer, generator)
     x = Tensor("x0", (1, *layer["input"]), per_tensor(0.05, 3))
     inputs = [x] + [Tensor("x1", x.shape, per_tensor(0.07, -8))] * (layer.get("operands", 1) - 1)
     constants = _weights(layer, generator) if "weights" in layer else ()
@@ -91,6 +95,41 @@ def network(layer: dict[str, Any]) -> Graph:
     node = Node(op, names, "y", ("layer",))
     ports = tuple(_port(t) for t in inputs)
     return verify_quantized(Graph("net", tensors, (node,), ports, (_port(y),)))
+
+
+def _binary(layer: dict[str, Any], generator: np.random.Generator) -> Graph:
+    """A layer of signs with random weights; results are bits if the list says so, else int8."""
+    x = Tensor("x0", (1, *layer["input"]), BITS)
+    shape = tuple(layer["weights"])
+    one, channels, length = per_tensor(1.0, 0, 32), shape[0], prod(shape[1:])
+    w = generator.choice([-1, 1], shape).astype(np.int8)
+    constants = [Tensor("w", shape, per_tensor(1.0, 0), w)]
+    shift, out = 0, BITS
+    if layer["bits"]:
+        edges = generator.integers(-20, 20, channels).astype(np.int32)
+        constants.append(Tensor("t", edges.shape, one, edges))
+    else:
+        out = per_tensor(0.4, -11)
+        scales = generator.uniform(0.5, 2.0, channels) * 60 / np.sqrt(length)
+        multipliers, addends, shift = scaling(scales, np.zeros(channels), length, "layer")
+        for name, values in (("m", multipliers), ("a", addends)):
+            constants.append(Tensor(name, values.shape, one, values.astype(np.int32)))
+    pads = tuple(layer.get("pads", (0, 0, 0, 0)))
+    op = OPS["binary_conv2d"](pads=pads, binary=layer["bits"], shift=shift)
+    y = Tensor("y", op.infer((x.shape, shape)), out)
+    node = Node(op, ("x0", *(t.name for t in constants)), "y", ("layer",))
+    tensors = {t.name: t for t in (x, *constants, y)}
+    return verify_quantized(Graph("net", tensors, (node,), (_port(x),), (_port(y),)))
+
+
+def _inputs(graph: Graph) -> tuple[reference.Int8Array, ...]:
+    """A random sample as the device holds it."""
+    generator = np.random.default_rng(3)
+    tensors = [graph.tensors[port.tensor] for port in graph.inputs]
+    values = [generator.integers(-128, 128, t.shape).astype(np.int8) for t in tensors]
+    return tuple(
+        bits.pack(x) if t.grid.width == 1 else x for t, x in zip(tensors, values, strict=True)
+    )
 
 
 def _port(tensor: Tensor) -> Port:
@@ -155,11 +194,9 @@ def measure(layer: dict[str, Any], target: str, compiler: toolchain.Toolchain, f
     program = folder / "net.elf"
     sources = (*SOURCES, *project.sources)
     toolchain.build_firmware(compiler, board, folder, sources, "link.ld", program)
-    shapes = [graph.tensors[port.tensor].shape[1:] for port in graph.inputs]
-    generator = np.random.default_rng(3)
-    inputs = tuple(generator.integers(-128, 128, (1, *s)).astype(np.int8) for s in shapes)
-    sizes = tuple(prod(shape) for shape in shapes)
-    image = ModelImage("net", 1, sizes, (graph.tensors["y"].size,), max(made.size, 4))
+    inputs = _inputs(graph)
+    sizes = tuple(x.size for x in inputs)
+    image = ModelImage("net", 1, sizes, (graph.tensors["y"].bytes,), max(made.size, 4))
     with EmulatedModel(CortexM(board, program, count=True), image) as model:
         run = model.infer(tuple(x.tobytes() for x in inputs))
     if run.outputs[0] != reference.run(graph, inputs)[0].tobytes():

@@ -184,7 +184,7 @@ def _lifetimes(
         if isinstance(layer.node.op, Chain) and layer.node.op.source is not None
     }
     return tuple(
-        Buffer(name, graph.tensors[name].size, first[name], last[name])
+        Buffer(name, graph.tensors[name].bytes, first[name], last[name])
         for name in first
         if name not in streamed
     )

@@ -46,6 +46,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.inputs: list[Port] = []
         self.stored_types: dict[str, str] = {}
+        self.conditions: dict[str, tuple[str, int]] = {}  # truth values: a sign, and that of "true"
         self._by_onnx_name: dict[str, str] = {}
         self._copies: dict[str, int] = {}
         self._constants = 0

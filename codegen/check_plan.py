@@ -15,8 +15,10 @@ import numpy as np
 from codegen import check_chain
 from codegen.arrange import Slot
 from codegen.fused import Chain
-from codegen.ir import Array, IntArray, Op
+from codegen.ir import Array, IntArray, Op, Tensor
 from codegen.ops.average_pool import AveragePool
+from codegen.ops.binary_conv2d import BinaryConv2D
+from codegen.ops.bit_max_pool import BitMaxPool
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.max_pool import MaxPool
 from codegen.ops.mean import Mean
@@ -24,6 +26,8 @@ from codegen.plan import Plan, Step
 
 # (operand, first byte, end byte) read by an event; then the bytes of the output that it writes.
 Event = tuple[list[tuple[int, int, int]], int, int]
+WEIGHTED = BinaryConv2D | Conv2D
+WINDOWED = AveragePool | BinaryConv2D | BitMaxPool | Conv2D | MaxPool
 
 
 class PlanError(AssertionError):
@@ -142,12 +146,12 @@ def _windowed(step: Step) -> Iterator[Event]:
 
 def _pixels(step: Step) -> Iterator[Event]:
     op: Op = step.layer.node.op
-    if not isinstance(op, Conv2D | MaxPool | AveragePool):
+    if not isinstance(op, WINDOWED):
         raise PlanError(f"window: step {step.index} is no window operator")
-    _, height, width, depth = step.layer.activations[0].shape
-    _, rows, columns, channels = step.layer.output.shape
+    _, height, width, depth = _bytes_shape(step.layer.activations[0])
+    _, rows, columns, channels = _bytes_shape(step.layer.output)
     dilation = getattr(op, "dilation", (1, 1))
-    kernel = step.layer.inputs[1].shape[1:3] if isinstance(op, Conv2D) else op.kernel
+    kernel = _extent(step, op)
     if step.kernel.name in BANDS:
         yield from _banded(step, BANDS[step.kernel.name], op.stride[0], op.pads[0], kernel[0])
         return
@@ -172,6 +176,29 @@ def _pixels(step: Step) -> Iterator[Event]:
             else:  # the window is read anew for every channel
                 yield window, first, first + channels - 1
                 yield window, first + channels - 1, first + channels
+
+
+def _extent(step: Step, op: WINDOWED) -> tuple[int, ...]:
+    """Rows and columns of a window: those of the weights where there are some."""
+    return step.layer.inputs[1].shape[1:3] if isinstance(op, WEIGHTED) else op.kernel
+
+
+def _bytes_shape(tensor: Tensor) -> tuple[int, ...]:
+    """A tensor's shape in bytes; of bits, every 32 channels are a word."""
+    if tensor.grid.width != 1:
+        return tensor.shape
+    return (*tensor.shape[:-1], (tensor.shape[-1] + 31) // 32 * 4)
+
+
+def _binarized(step: Step) -> Iterator[Event]:
+    """Signs: up to 32 values of a pixel are read, then their word is written."""
+    channels = step.layer.output.shape[-1]
+    at = 0
+    for pixel in range(step.layer.output.size // channels):
+        for first in range(0, channels, 32):
+            end = min(first + 32, channels)
+            yield [(0, pixel * channels + first, pixel * channels + end)], at, at + 4
+            at += 4
 
 
 def _is_last(step: Step, length: int, pixel: int, pixels: int) -> bool:
@@ -260,6 +287,8 @@ def _taps(index: int, stride: int, pad: int, size: int, dilation: int, extent: i
 # Variants that have copied their whole window before the first store of a pixel, or row before that of a row.
 READ_FIRST = frozenset(
     {
+        "binary_conv2d.xnor",
+        "binary_conv2d.xnor_small",
         "conv2d.window",
         "dense.bits",
         "dense.dsp",
@@ -308,6 +337,9 @@ BANDS: Mapping[str, int] = {
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,
     "average_pool": _windowed,
+    "binarize": _binarized,
+    "binary_conv2d": _windowed,
+    "bit_max_pool": _windowed,
     "conv2d": _windowed,
     "dense": _rows,
     "lookup": _elementwise,

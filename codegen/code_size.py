@@ -194,6 +194,21 @@ def _dense_pairs(p: Params) -> float:
     return float(190 + loop + ends + _limbs(p, 232, 48))
 
 
+def _xnor(p: Params) -> float:
+    """Loads, differences, adders and counts take 4 bytes each but for low registers."""
+    words = sum(3.0 * p["length"] + chunk.counting + 4 for chunk in p["chunks"][:1])
+    rest = sum(chunk.counting + 4 for chunk in p["chunks"][1:])
+    copying = 4 * min(p["tap_words"], 8) + 28 * p["padded"]
+    return float(210 + 3.5 * (words + rest) + copying + 40 * p["tabled"] + 24 * p["binary"])
+
+
+def _xnor_small(p: Params) -> float:
+    """Two bytes to an instruction."""
+    products = sum(chunk.instructions for chunk in p["chunks"]) + 3 * (len(p["chunks"]) - 1)
+    copying = 3 * min(p["tap_words"], 8) + 20 * p["padded"]
+    return float(230 + 2 * products + copying + 40 * p["tabled"])
+
+
 def _blocks(base: float, rest: float, alone: float, exact: float, window: float = 0) -> Rule:
     """C that computes a block of channels at once, and the channels that are left one by one.
 
@@ -221,6 +236,8 @@ def _pixels(base: float, padded: float, exact: float) -> Rule:
 
 
 _ASSEMBLY: Mapping[str, Rule] = {
+    "binary_conv2d.xnor": _xnor,
+    "binary_conv2d.xnor_small": _xnor_small,
     "conv2d.gemm": _gemm,
     "conv2d.gemm_staged": _gemm_staged,
     "conv2d.bits": _gemm_bits,

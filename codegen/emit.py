@@ -178,6 +178,9 @@ def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:
         uses_requantize_limbs="requantize_limbs(" in text,
         uses_mended_sum="mended_sum(" in text,
         uses_patched_sum="patched_sum(" in text,
+        uses_load_bits="load_bits(" in text,
+        uses_store_bits="store_bits(" in text,
+        uses_count_bits="count_bits(" in text,
         uses_saturate=exact or "saturate(" in text,
         uses_saturate_wide="saturate_wide(" in text,
     )
@@ -216,7 +219,7 @@ def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> d
         "variable": f"{direction}{suffix}",
         "comment": f"{direction.capitalize()} {index}, {comment(port.name)}",
         "shape": tensor.shape,
-        "size": tensor.size,
+        "size": tensor.bytes,
         "scale": f"{tensor.quant.scale:.9e}",
         "zero_point": tensor.quant.zero_point,
         "offset": plan.slots[port.tensor].offset if port.tensor in plan.slots else None,

@@ -25,13 +25,19 @@ INPUT_TYPES = {1: "float32", 10: "float32", 11: "float32", 2: "uint8", 3: "int8"
 # What exporters compute shapes and constants with. Evaluated here when every operand is constant.
 FOLDABLE = frozenset({
     "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal",
-    "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "Identity", "Less", "Max", "Min",
-    "Mul", "Neg", "Not", "Or", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceMax",
-    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Split", "Sqrt",
-    "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Unsqueeze", "Where",
+    "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less",
+    "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "QuantizeLinear", "Range",
+    "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape",
+    "Sign", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Unsqueeze",
+    "Where",
 })  # fmt: skip
-GRIDS = frozenset({"DequantizeLinear", "IntQuant", "Quant"})
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+COMPUTED = MOVES | {
+    "BipolarQuant",
+    "DequantizeLinear",
+    "IntQuant",
+    "Quant",
+}  # their converters take constants
 
 
 def digest(path: Path) -> str:
@@ -71,6 +77,8 @@ def _check_outputs(b: Builder, outputs: list[tuple[str, str]]) -> None:
     for name, tensor in outputs:
         if b.is_constant(tensor):
             raise UnsupportedModel(f"output {name!r} does not depend on the inputs")
+        if tensor in b.conditions:
+            raise UnsupportedModel(f"output {name!r} is a truth value; outputs must be numbers")
     if not outputs or not b.inputs:
         raise UnsupportedModel("the model has no inputs or no outputs")
 
@@ -104,7 +112,7 @@ def _convert(model: onnx.ModelProto, b: Builder) -> None:
         if not _fold(node, proto, opsets, b):
             if node.key not in CONVERTERS:
                 raise _unknown(node)
-            if _is_constant(node, b) and node.op_type not in (*MOVES, *GRIDS):
+            if _is_constant(node, b) and node.op_type not in COMPUTED:
                 why = "all operands are constant"
                 raise node.unsupported(why, "--simplify computes the result beforehand")
             CONVERTERS[node.key](node, b)

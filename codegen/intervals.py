@@ -51,6 +51,8 @@ def analyse(graph: Graph) -> dict[str, Interval]:
 
 
 def _anything(tensor: Tensor) -> Interval:
+    if tensor.grid.width == 1:
+        return Interval(np.full(tensor.shape, -1, np.int8), np.full(tensor.shape, 1, np.int8))
     return Interval(np.full(tensor.shape, -128, np.int8), np.full(tensor.shape, 127, np.int8))
 
 
@@ -139,11 +141,22 @@ def _unknown(
     return _anything(out)
 
 
+def _reshaped(
+    node: Node, operands: tuple[Tensor, ...], given: tuple[Interval, ...], out: Tensor
+) -> Interval:
+    """The same elements, of bits too."""
+    return Interval(given[0].low.reshape(out.shape), given[0].high.reshape(out.shape))
+
+
 _RULES: Mapping[str, Rule] = {
     "add": _signed_sum,
+    "binarize": _unknown,
+    "binary_conv2d": _unknown,
+    "bit_max_pool": _unknown,
     "conv2d": _weighted,
     "dense": _weighted,
     "lookup": _looked_up,
     "mul": _product,
+    "reshape": _reshaped,
     "softmax": _unknown,
 }

@@ -39,7 +39,8 @@ class Quant:
         zero_points: as many as scales.
         axis: the axis that the scales run along; None when one scale serves the tensor.
         width: bits of an integer, two's complement: 8 for activations and most weights (16 for some that
-            are expanded from a `Storage`), 32 for biases.
+            are expanded from a `Storage`), 32 for biases. 1 for binary activations: -1 or +1 times the
+            scale, held as bits (codegen.bits).
     """
 
     scales: tuple[float, ...]
@@ -157,6 +158,18 @@ class Tensor:
         return prod(self.shape)
 
     @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The shape of an activation in bytes: that of its elements, unless they are bits (codegen.bits)."""
+        if self.quant is None or self.quant.width != 1:
+            return self.shape
+        return (*self.shape[:-1], 4 * -(-self.shape[-1] // 32))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that an activation takes."""
+        return prod(self.stored_shape)
+
+    @property
     def grid(self) -> Quant:
         """The quantization grid of a tensor that must have one."""
         if self.quant is None:
@@ -266,12 +279,14 @@ def _describe(tensor: Tensor) -> str:
     shape = "x".join(map(str, tensor.shape))
     if tensor.quant is None or tensor.quant.axis is not None:
         return shape
+    if tensor.quant.width == 1:
+        return f"{shape} bits({tensor.quant.scale:.6g})"
     return f"{shape} int{tensor.quant.width}({tensor.quant.scale:.6g}, {tensor.quant.zero_point})"
 
 
 def node_macs(graph: Graph, node: Node) -> int:
     """Multiply-accumulates of a node: outputs times the length of a weight row; 0 without weights."""
-    if node.op.kind not in ("conv2d", "dense"):
+    if node.op.kind not in ("binary_conv2d", "conv2d", "dense"):
         return 0
     weights = graph.tensors[node.inputs[1]]
     return graph.tensors[node.output].size * (weights.size // weights.shape[0])

@@ -83,7 +83,7 @@ def problem(graph: Graph) -> Schedule:
         tasks.append(Task(needs, reads, writes))
     return Schedule(
         tuple(tasks),
-        tuple(graph.tensors[name].size for name in numbers),
+        tuple(graph.tensors[name].bytes for name in numbers),
         frozenset(numbers[roots[port.tensor]] for port in graph.outputs),
         frozenset(numbers[roots[port.tensor]] for port in graph.inputs),
     )

@@ -8,11 +8,13 @@ from typing import TypeAlias
 
 from codegen.ir import Graph, verify
 from codegen.passes.absorb_qdq import absorb_qdq
+from codegen.passes.binarize import binarize
 from codegen.passes.dead_code import dead_code
 from codegen.passes.drop_identity import drop_identity
 from codegen.passes.fold_affine import fold_affine
 from codegen.passes.fuse_clamp import fuse_clamp
 from codegen.passes.fuse_pad import fuse_pad
+from codegen.passes.lift_signs import lift_signs
 from codegen.passes.sink_transposes import sink_transposes
 
 Pass: TypeAlias = Callable[[Graph], Graph]
@@ -26,6 +28,8 @@ PASSES: tuple[Pass, ...] = (
     fold_affine,
     fuse_clamp,
     drop_identity,
+    lift_signs,
+    binarize,
     dead_code,
 )
 

@@ -17,6 +17,8 @@ from codegen.ir import Array, FloatArray, Quant, Tensor
 
 def stored_range(quant: Quant) -> tuple[int, int]:
     """Smallest and largest integer that a grid stores."""
+    if quant.width == 1:
+        return -1, 1
     return -(1 << (quant.width - 1)), (1 << (quant.width - 1)) - 1
 
 

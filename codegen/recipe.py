@@ -182,7 +182,7 @@ def _kernels(step: Step) -> Iterator[tuple[str, str, list[str]]]:
 
 def _stored(layer: Layer, weighted: bool) -> list[str]:
     """How flash holds a layer's weights."""
-    if not weighted:
+    if not weighted or layer.node.op.kind == "binary_conv2d":  # one bit, as the model was trained
         return []
     storage = layer.inputs[1].storage
     if storage is None or storage.is_bytes:

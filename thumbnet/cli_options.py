@@ -62,6 +62,12 @@ compile_options = stacked(
         help="Calibration samples to use at most.",
     ),
     click.option(
+        "--activations",
+        type=click.Choice(ACTIVATIONS),
+        help="int4: 16 levels between layers; binary: insist on layers of signs; int8: signs in bytes too. "
+        "[default: 256 levels, signs in bits]",
+    ),
+    click.option(
         "--weights",
         type=click.Choice(WEIGHTS),
         help="Weights of all layers but depthwise ones and small ends. [default: int8]",
@@ -85,11 +91,6 @@ compile_options = stacked(
         "--bias-correction",
         type=click.Choice(CORRECTIONS),
         help="Take mean errors of rounded weights out of biases. [default: off; below 8 bits auto]",
-    ),
-    click.option(
-        "--activations",
-        type=click.Choice(ACTIVATIONS),
-        help="Levels between layers: 256, or 16. [default: int8]",
     ),
     click.option(
         "--force", is_flag=True, help="Round weights even to 2 bits and less without training."

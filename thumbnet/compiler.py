@@ -22,8 +22,10 @@ from codegen import (
     prune,
     recipe,
 )
-from codegen.ir import Array, Graph
+from codegen.ir import Array, Graph, verify
 from codegen.names import identifier
+from codegen.passes import force_binary
+from codegen.passes.binarize import binarize
 from codegen.quant import calibrate, clipping, compact, few_levels, lower, quantize
 from codegen.quant import weights as quant_weights
 from codegen.select import Budget
@@ -110,7 +112,7 @@ def calibrated(
     graph = importer.load(model, shapes=options.shapes, simplify=options.simplify)
     if options.name:
         graph = _renamed(graph, options.name)
-    graph = pipeline.run(graph, dump=options.dump)
+    graph = _simplified(graph, options, rounding_of(options, choices).activations)
     imported = any(tensor.quant for tensor in graph.tensors.values())
     # Weights alone on a grid, as weight-only quantizers leave them, say nothing about rounding.
     rounds = any(tensor.quant and tensor.data is None for tensor in graph.tensors.values())
@@ -126,6 +128,19 @@ def calibrated(
         ranges = calibrate.ranges(graph, samples, method, advance)
     is_real = grid_source is not None
     return Calibrated(graph, imported, rounds, method, ranges, samples, is_real, tuple(warnings))
+
+
+def _simplified(
+    graph: Graph, options: CompileOptions, activations: quant_weights.Activations | None
+) -> Graph:
+    """The graph after all passes, its signs in bits or bytes as asked for."""
+    passes = pipeline.PASSES
+    if activations == "int8":
+        passes = tuple(one for one in passes if one is not binarize)
+    graph = pipeline.run(graph, passes, dump=options.dump)
+    if activations == "binary":
+        graph = verify(force_binary.binary_activations(graph, options.force))
+    return graph
 
 
 def prepare(

@@ -156,11 +156,13 @@ def schemes() -> dict[str, Any]:
             {
                 "scheme": scheme.name,
                 "weights": weights,
+                "activations": "int8",
                 "summary": scheme.summary,
                 "needs_training": weights in scheme.needs_training,
                 "kernels": scheme_table.kernels(scheme, weights),
             }
             for scheme in SCHEMES.values()
             for weights in scheme.weights
-        ],
+        ]
+        + [scheme_table.binary_activations()],
     }

@@ -33,7 +33,8 @@ class CompileOptions:
         rounding: how weights are rounded; None = the usual for their width.
         clip: how scales of weights are found; None = the usual for their width.
         bias_correction: whether mean errors are taken out of biases; None = the usual for their width.
-        activations: levels between layers; None = int8's.
+        activations: "int4" takes 16 levels between layers, "binary" insists on layers of signs, "int8" keeps
+            signs in bytes; None = 256 levels, and signs in bits.
         force: whether float weights are rounded even to what is of no use without training.
         shapes: shapes of inputs with dynamic dimensions.
         explain: the layer whose candidates are wanted, or "all".

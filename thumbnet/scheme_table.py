@@ -10,8 +10,10 @@ from rich.table import Table
 from codegen.ir import Array, Node, Op, Quant, Storage, Tensor, per_tensor
 from codegen.kernel import Kernel, Layer
 from codegen.ops import KERNELS, OPS
+from codegen.quant.quantize import BITS
 from codegen.quant.scheme import Scheme
 from targets import target as targets
+from thumbnet import views
 
 CORES = {"DSP": "generic-m4", "Armv7-M": "generic-m3", "Armv6-M": "generic-m0plus"}
 _LENGTH, _CHANNELS = 16, 8
@@ -26,6 +28,35 @@ def kernels(scheme: Scheme, weights: str) -> dict[str, dict[str, str]]:
             for core, target in CORES.items()
         }
         for name, op, x, w in _layers()
+    }
+
+
+def binary_activations() -> dict[str, Any]:
+    """The row of layers whose inputs are bits too; depthwise ones stay int8."""
+    x, w = (1, 4, 4, 64), (_CHANNELS, 1, 1, 64)
+    op = OPS["binary_conv2d"](binary=True)
+    one, found = per_tensor(1.0, 0, 32), {}
+    operands = (
+        Tensor("x", x, BITS),
+        Tensor("w", w, per_tensor(1.0, 0), np.ones(w, np.int8)),
+        Tensor("t", (_CHANNELS,), one, np.zeros(_CHANNELS, np.int32)),
+    )
+    node = Node(op, ("x", "w", "t"), "y", ("layer",))
+    output = Tensor("y", op.infer((x, w)), BITS)
+    for core, target in CORES.items():
+        layer = Layer(node, operands, output, targets.load(target).core)
+        found[core] = _kind(_serving(layer))
+    return {
+        "scheme": "xnor",
+        "weights": "binary",
+        "activations": "binary",
+        "summary": "signs times signs, 32 to a word",
+        "needs_training": True,
+        "kernels": {
+            "conv2d": found,
+            "depthwise": dict.fromkeys(CORES, "none"),
+            "dense": found,
+        },
     }
 
 
@@ -72,16 +103,15 @@ def show(found: dict[str, Any]) -> None:
     """The table for people."""
     from thumbnet.show import out
 
-    table = Table("scheme", "weights", box=None, pad_edge=False)
+    table = Table("scheme", "weights", "activations", box=None, pad_edge=False)
     for operator in found["schemes"][0]["kernels"]:
         table.add_column(operator)
     table.add_column("what it is")
     for row in found["schemes"]:
-        cells = []
-        for cores in row["kernels"].values():
-            tuned = [core for core, kind in cores.items() if kind == "tuned"]
-            cells.append(f"tuned on {', '.join(tuned)}" if tuned else "portable")
+        cells = [views.cell(cores) for cores in row["kernels"].values()]
         trained = " (for models trained so)" if row["needs_training"] else ""
-        table.add_row(row["scheme"], row["weights"], *cells, row["summary"] + trained)
+        table.add_row(
+            row["scheme"], row["weights"], row["activations"], *cells, row["summary"] + trained
+        )
     out.print(table)
     out.print("Every scheme runs on every core; where no tuned kernel serves, portable C does.")

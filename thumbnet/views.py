@@ -106,18 +106,23 @@ def fits(found: Found) -> Table:
     return Table(("target", "fits", "RAM", "flash", "predicted ms"), rows)
 
 
+def cell(cores: Mapping[str, str]) -> str:
+    """Kinds of kernels by core, in words."""
+    tuned = [core for core, kind in cores.items() if kind == "tuned"]
+    if set(cores.values()) == {"none"}:
+        return "stays int8"
+    return f"tuned on {', '.join(tuned)}" if tuned else "portable"
+
+
 def schemes(found: Found) -> Table:
     """Ways to store weights, and what runs them."""
     rows = []
     for scheme in found["schemes"]:
-        tuned = [
-            ", ".join(core for core, kind in cores.items() if kind == "tuned")
-            for cores in scheme["kernels"].values()
-        ]
-        cells = (f"tuned on {cores}" if cores else "portable" for cores in tuned)
-        rows.append((scheme["scheme"], scheme["weights"], *cells, scheme["summary"]))
+        cells = (cell(cores) for cores in scheme["kernels"].values())
+        names = (scheme["scheme"], scheme["weights"], scheme["activations"])
+        rows.append((*names, *cells, scheme["summary"]))
     operators = tuple(found["schemes"][0]["kernels"])
-    return Table(("scheme", "weights", *operators, "what it is"), rows)
+    return Table(("scheme", "weights", "activations", *operators, "what it is"), rows)
 
 
 def operators(found: Found) -> Table:

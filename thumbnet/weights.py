@@ -8,7 +8,7 @@ from typing import Any
 from codegen import plan
 from codegen.kernel import Layer
 
-WEIGHTED = ("conv2d", "dense")
+WEIGHTED = ("binary_conv2d", "conv2d", "dense")
 
 
 def layers(step: plan.Step) -> tuple[Layer, ...]:
@@ -21,7 +21,9 @@ def layers(step: plan.Step) -> tuple[Layer, ...]:
 
 
 def stored_as(layer: Layer) -> str:
-    """ "int8", "int4", "int4 vsq16", ..."""
+    """ "int8", "int4", "int4 vsq16", ...; "binary x bits" where inputs are bits too."""
+    if layer.node.op.kind == "binary_conv2d":
+        return "binary x bits"
     storage = layer.inputs[1].storage
     if storage is None:
         return "int8"
@@ -44,10 +46,18 @@ def describe(found: tuple[Layer, ...], weight_bytes: int) -> dict[str, Any]:
     scales = 32 * sum(w.shape[0] for w in operands)
     return {
         "weights": ", ".join(sorted({stored_as(layer) for layer in found})),
-        "weights_bits": max(w.storage.bits if w.storage else 8 for w in operands),
+        "weights_bits": max(_bits(layer) for layer in found),
         "bits_per_weight": round((8 * weight_bytes + scales) / count, 3),
         "weight_count": count,
     }
+
+
+def _bits(layer: Layer) -> int:
+    """Bits of a weight's code."""
+    storage = layer.inputs[1].storage
+    if layer.node.op.kind == "binary_conv2d":
+        return 1
+    return storage.bits if storage else 8
 
 
 def member(layer: Layer) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from codegen.build import Builder, Converter, OnnxNode
 from codegen.ir import per_tensor
+from codegen.lowering.signs import chosen
 from codegen.qdq import Dequantize
 
 FLOATS = (1, 10, 11, 16)  # TensorProto: FLOAT, FLOAT16, DOUBLE, BFLOAT16
@@ -25,6 +26,9 @@ def _cast(node: OnnxNode, b: Builder) -> None:
     if node.integer("to", 1) not in FLOATS:
         raise node.unsupported("only casts to floating point are supported")
     x = b.read(node, 0)
+    if x in b.conditions:
+        b.write(node, chosen(node, b, 1.0, 0.0))
+        return
     kind = b.stored_types.get(x)
     if kind is not None and b.tensors[x].quant is not None:
         raise node.unsupported("it reads quantized integers as numbers")

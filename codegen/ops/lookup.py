@@ -52,6 +52,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "neg": lambda x, _a, _b: np.negative(x),
     "relu": lambda x, _a, _b: np.maximum(x, 0),
     "selu": _elu,
+    "sign": lambda x, zero, _b: np.sign(x) + zero * (x == 0),
     "sigmoid": lambda x, _a, _b: _sigmoid(x),
     "softplus": lambda x, _a, _b: np.logaddexp(0, x),
     "softsign": lambda x, _a, _b: np.asarray(x / (1 + np.abs(x))),

@@ -18,23 +18,30 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from codegen.ir import Array, Graph, Node, Quant, Tensor, per_tensor, verify_quantized
+from codegen.ir import Array, Graph, Node, Op, Quant, Tensor, per_tensor, verify_quantized
 from codegen.ops.add import Add
 from codegen.ops.average_pool import AveragePool
+from codegen.ops.binarize import Binarize
+from codegen.ops.binary_conv2d import BinaryConv2D
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
 from codegen.ops.lookup import Lookup
 from codegen.ops.mean import Mean
 from codegen.ops.mul import Mul
+from codegen.quant import binary
 from codegen.quant.clipping import Range
 from targets.errors import UnsupportedModel
 
 SAME_GRID = frozenset({"reshape", "transpose", "slice", "pad", "max_pool", "resize", "concat"})
+BITS = per_tensor(1.0, 0, 1)
 FIXED_GRIDS = {
     "softmax": per_tensor(1 / 256, -128),
     "sigmoid": per_tensor(1 / 256, -128),
     "hard_sigmoid": per_tensor(1 / 256, -128),
     "tanh": per_tensor(1 / 128, 0),
+    "sign": per_tensor(1.0, 0),
+    "binarize": BITS,
+    "bit_max_pool": BITS,
 }
 WEIGHT_LIMIT = 127
 WIDE_LIMIT = (
@@ -94,12 +101,18 @@ def activation_grids(graph: Graph, found: Mapping[str, Range]) -> dict[str, Quan
     for node in graph.nodes:
         if node.output in grids:
             continue
-        fixed = FIXED_GRIDS.get(getattr(node.op, "function", node.op.kind))
         if node.op.kind in SAME_GRID and node.inputs[0] in grids:
             grids[node.output] = grids[node.inputs[0]]
         else:
-            grids[node.output] = fixed or _calibrated(graph, node.output, found)
+            grids[node.output] = _fixed_grid(node.op) or _calibrated(graph, node.output, found)
     return grids
+
+
+def _fixed_grid(op: Op) -> Quant | None:
+    """The grid that an operator's results have by themselves."""
+    if isinstance(op, BinaryConv2D) and op.binary:
+        return BITS
+    return FIXED_GRIDS.get(getattr(op, "function", op.kind))
 
 
 def _share_concat_grids(graph: Graph, found: Mapping[str, Range], grids: dict[str, Quant]) -> None:
@@ -152,6 +165,9 @@ class _Rewriter:
             inputs = tuple(self._regridded(node, name) for name in node.inputs)
         elif node.op.kind in ("conv2d", "dense"):
             inputs = (node.inputs[0], *self._weights(node))
+        elif isinstance(node.op, Binarize | BinaryConv2D):
+            self._add_binary(node)
+            return
         else:
             inputs = tuple(self._operand(name) for name in node.inputs)
         op = node.op
@@ -161,6 +177,15 @@ class _Rewriter:
             op = replace(op, rounding="float32")
         self._define(node.output)
         self.nodes.append(replace(node, op=op, inputs=inputs))
+
+    def _add_binary(self, node: Node) -> None:
+        """A layer of signs: its constants are integers of another kind."""
+        self._define(node.output)
+        x, out = self.tensors[node.inputs[0]], self.tensors[node.output]
+        constants = tuple(self.graph.tensors[name] for name in node.inputs[1:])
+        made, integers = binary.quantized(node, x, constants, out)
+        self.tensors |= {tensor.name: tensor for tensor in integers}
+        self.nodes.append(made)
 
     def _define(self, name: str) -> None:
         tensor = self.graph.tensors[name]

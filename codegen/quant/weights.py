@@ -20,11 +20,11 @@ from codegen.quant.scheme import BITS
 from codegen.quant.weight_scales import SCALES
 
 Correction = Literal["auto", "on", "off"]
-Activations = Literal["int8", "int4"]
+Activations = Literal["int8", "int4", "binary"]
 ROUNDING_NAMES: tuple[str, ...] = tuple(ROUNDINGS)
 CLIPS: tuple[str, ...] = (*SCALES, ptq.AUTO)
 CORRECTIONS: tuple[Correction, ...] = ("auto", "on", "off")
-ACTIVATIONS: tuple[Activations, ...] = ("int8", "int4")
+ACTIVATIONS: tuple[Activations, ...] = ("int8", "int4", "binary")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from math import inf
 
 import numpy as np
 
+from codegen import bits
 from codegen.ir import (
     Array,
     Graph,
@@ -21,6 +22,8 @@ from codegen.ir import (
     verify_quantized,
 )
 from codegen.ops import OPS
+from codegen.ops.binary_conv2d import BinaryConv2D
+from codegen.quant.binary import scaling
 from codegen.quant.scheme import counted
 from codegen.quant.schemes import SCHEMES
 
@@ -147,6 +150,7 @@ def cases() -> Iterator[Case]:
         _moves,
         _softmaxes,
         _low_bit,
+        _binary,
     ):
         yield from family(np.random.default_rng(7))
 
@@ -448,9 +452,81 @@ def _softmaxes(g: np.random.Generator) -> Iterator[Case]:
     yield Case("softmax-long", network(op, [((1, 1000), per_tensor(0.1, 0))], coarse))
 
 
+BITS = per_tensor(1.0, 0, 1)
+
+
+def binary(
+    op: Op, x: Shape, weights: Shape, g: np.random.Generator, extreme: str | None = None
+) -> Graph:
+    """A binary convolution with random constants. Extremes: weights all +1, or sums at their limits."""
+    assert isinstance(op, BinaryConv2D)
+    channels, length = weights[0], int(np.prod(weights[1:]))
+    w = g.choice([-1, 1], weights).astype(INT8)
+    if extreme is not None:
+        w = np.full(weights, 1 if extreme == "ones" else -1, INT8)
+    one = per_tensor(1.0, 0, 32)
+    constants = [constant("w", w, per_tensor(1.0, 0))]
+    if op.binary:
+        spread = int(np.sqrt(length)) + 1
+        edges = g.integers(-spread, spread + 1, channels).astype(np.int32)
+        edges[:: 1 + channels // 2] = g.choice([-length, length, length + 1])
+        constants.append(constant("t", edges, one))
+        return network(op, [(x, BITS)], BITS, tuple(constants))
+    scales = g.uniform(0.5, 4.0, channels) * 60 / np.sqrt(length)
+    offsets = g.uniform(-60, 60, channels)
+    multipliers, addends, shift = scaling(scales, offsets, length, "node")
+    constants.append(constant("m", multipliers.astype(np.int32), one))
+    constants.append(constant("a", addends.astype(np.int32), one))
+    return network(replace(op, shift=shift), [(x, BITS)], per_tensor(0.05, 3), tuple(constants))
+
+
+def _binary(g: np.random.Generator) -> Iterator[Case]:
+    """Layers of signs: word counts, borders of each kind, both kinds of results."""
+    conv, same = OPS["binary_conv2d"], (1, 1, 1, 1)
+    for channels in (5, 32, 70):
+        thresholds = constant(
+            "t", g.integers(-128, 129, channels).astype(np.int16), per_tensor(1.0, 0, 16)
+        )
+        flips = constant("f", g.integers(0, 2, channels).astype(INT8), per_tensor(1.0, 0))
+        image = ((1, 3, 4, channels), per_tensor(0.1, 5))
+        graph = network(OPS["binarize"](), [image], BITS, (thresholds, flips))
+        yield Case(f"binarize-{channels}", graph)
+    pool = OPS["bit_max_pool"]
+    yield Case("bit-max-pool", network(pool((2, 2), (2, 2)), [((1, 6, 7, 40), BITS)], BITS))
+    padded = pool((3, 3), (2, 2), same)
+    yield Case("bit-max-pool-padded", network(padded, [((1, 7, 6, 3), BITS)], BITS))
+    for binary_out in (False, True):
+        kind = "bits" if binary_out else "int8"
+        for name, op, x, w in (
+            ("1x1", conv(), (1, 4, 5, 64), (33, 1, 1, 64)),
+            ("3x3-zeros", conv(pads=same), (1, 5, 4, 32), (9, 3, 3, 32)),
+            ("3x3-ones", conv(pads=same, pad_value=1), (1, 5, 4, 40), (8, 3, 3, 40)),
+            ("3x3-minus", conv(pads=same, pad_value=-1), (1, 4, 5, 7), (35, 3, 3, 7)),
+            ("strided", conv(stride=(2, 2), pads=(0, 0, 1, 1)), (1, 8, 8, 32), (64, 3, 3, 32)),
+            ("dilated", conv(pads=(2, 1, 2, 3), dilation=(2, 2)), (1, 9, 6, 16), (4, 3, 2, 16)),
+            ("whole", conv(), (1, 4, 4, 64), (10, 4, 4, 64)),
+            ("one-word", conv(), (1, 3, 3, 20), (40, 1, 1, 20)),
+            ("long", conv(), (1, 1, 1, 2500), (6, 1, 1, 2500)),
+        ):
+            graph = binary(replace(op, binary=binary_out), x, w, g)  # type: ignore[type-var]
+            yield Case(f"binary-{kind}-{name}", graph)
+        for length in (256, 576, 992, 1024, 2016, 2048):
+            for extreme in ("ones", "minus"):
+                op = conv(binary=binary_out)
+                graph = binary(op, (1, 1, 2, length), (4, 1, 1, length), g, extreme)
+                yield Case(f"binary-{kind}-{length}-{extreme}", graph)
+    limited = conv(clamp=(0.0, 2.0), pads=same)
+    yield Case("binary-clamped", binary(limited, (1, 4, 4, 32), (6, 3, 3, 32), g))
+
+
 def samples(graph: Graph, generator: np.random.Generator, count: int = 6) -> tuple[Array, ...]:
     """Inputs: random ones, and all values at the ends of int8."""
-    shapes = [graph.tensors[port.tensor].shape[1:] for port in graph.inputs]
+    tensors = [graph.tensors[port.tensor] for port in graph.inputs]
+    shapes = [tensor.shape[1:] for tensor in tensors]
     random = [generator.integers(-128, 128, (count, *s)).astype(INT8) for s in shapes]
     ends = [np.stack([np.full(s, v, INT8) for v in (-128, 127, 0)]) for s in shapes]
-    return tuple(np.concatenate(pair) for pair in zip(random, ends, strict=True))
+    found = [np.concatenate(pair) for pair in zip(random, ends, strict=True)]
+    return tuple(
+        bits.pack(values) if tensor.grid.width == 1 else values
+        for tensor, values in zip(tensors, found, strict=True)
+    )

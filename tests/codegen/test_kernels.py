@@ -54,7 +54,7 @@ def write(
     for name, text in project.files.items():
         (folder / name).write_text(text)
     sizes = [
-        tuple(graph.tensors[p.tensor].size for p in ports)
+        tuple(graph.tensors[p.tensor].bytes for p in ports)
         for ports in (graph.inputs, graph.outputs)
     ]
     image = ModelImage("net", len(made.steps), sizes[0], sizes[1], max(made.size, 4))
