@@ -135,6 +135,15 @@ def dump(plan: Plan, method: Method | None, rounding: Choices | None = None) -> 
     return "\n".join(lines) + "\n"
 
 
+def weights_text(found: Mapping[str, Format]) -> str:
+    """How flash is to hold the weights of layers, by name, as TOML."""
+    lines = ["# The widths that these weights were trained for: pass with --recipe."]
+    for name, form in found.items():
+        lines += ["", f"[layers.{_key(name)}]", f'weights = "{form.weights}"']
+        lines += [f'scheme = "{form.scheme}"'] if form.scheme else []
+    return "\n".join(lines) + "\n"
+
+
 def _kernels(step: Step) -> Iterator[tuple[str, str, list[str]]]:
     """Name, kernel, and lines for the weights, of every layer whose kernel can be chosen."""
     if step.chain is None:

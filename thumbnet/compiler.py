@@ -90,8 +90,7 @@ def prepare(
     ranges: dict[str, clipping.Range] = {}
     samples: tuple[Array, ...] = ()
     if _needs_calibration(graph):
-        samples, grid_source = _calibration(graph, options, warnings)
-        graph = _adopt_input_grid(graph, grid_source)
+        graph, samples = calibration(graph, options, warnings)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
     quantized = prune.prune(quantize.quantize(graph, ranges, imported))
@@ -103,7 +102,7 @@ def prepare(
         if rules and not imported:
             rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
         wide = prune.prune(quantize.quantize(rounded, ranges, imported, chosen))
-        quantized = lower.lower(wide, chosen, options.force)
+        quantized = lower.lower(wide, chosen, options.force, imported)
     return Prepared(graph, quantized, method if ranges else None, tuple(warnings), rounding)
 
 
@@ -167,6 +166,18 @@ def _renamed(graph: Graph, name: str) -> Graph:
 def _needs_calibration(graph: Graph) -> bool:
     """Whether some activation has no grid of its own: only then is data needed."""
     return any(t.quant is None and t.data is None for t in graph.tensors.values())
+
+
+def calibration(
+    graph: Graph, options: CompileOptions, warnings: list[str]
+) -> tuple[Graph, tuple[Array, ...]]:
+    """The graph with the grids that its inputs are stored on, and calibration inputs in device layout.
+
+    Args:
+        warnings: where texts for the user are added.
+    """
+    samples, grid_source = _calibration(graph, options, warnings)
+    return _adopt_input_grid(graph, grid_source), samples
 
 
 def _calibration(

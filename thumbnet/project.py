@@ -24,14 +24,7 @@ def write(folder: Path, files: Mapping[str, bytes], marker: str = MANIFEST) -> N
 
     A folder that holds anything but an earlier one of ours, with the file `marker`, is never replaced.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file", hint="choose another folder with -o")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
-        kind = "project" if marker == MANIFEST else "package"
-        raise UsageError(
-            f"{folder} is not empty and is no thumbnet {kind}",
-            hint="choose another folder with -o",
-        )
+    check_free(folder, marker)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".thumbnet-") as staging:
         fresh = Path(staging) / "new"
@@ -42,6 +35,18 @@ def write(folder: Path, files: Mapping[str, bytes], marker: str = MANIFEST) -> N
         if folder.exists():
             os.replace(folder, Path(staging) / "old")
         os.replace(fresh, folder)
+
+
+def check_free(folder: Path, marker: str = MANIFEST) -> None:
+    """Raises UsageError for a folder that `write` would not replace."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", hint="choose another folder with -o")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / marker).is_file():
+        kind = "project" if marker == MANIFEST else "package"
+        raise UsageError(
+            f"{folder} is not empty and is no thumbnet {kind}",
+            hint="choose another folder with -o",
+        )
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
