@@ -15,10 +15,27 @@ from codegen.plan import Plan, Step
 from codegen.quant import schemes
 from codegen.quant.calibrate import METHODS, Method
 from codegen.quant.lower import Format
-from codegen.quant.weights import CLIPS, CORRECTIONS, ROUNDING_NAMES, Choices
+from codegen.quant.weights import (
+    ACTIVATION_GRIDS,
+    CLIPS,
+    CORRECTIONS,
+    GRANULARITIES,
+    ROUNDING_NAMES,
+    STEP_SIZES,
+    Choices,
+)
 from targets.errors import UsageError
 
-KEYS = ("calibration", "rounding", "clip", "bias_correction", "chains", "layers")
+ROUNDING_KEYS: Mapping[str, tuple[object, ...]] = {
+    "rounding": ROUNDING_NAMES,
+    "clip": CLIPS,
+    "bias_correction": CORRECTIONS,
+    "granularity": GRANULARITIES,
+    "scales": STEP_SIZES,
+    "activation_grid": ACTIVATION_GRIDS,
+    "equalize": (True, False),
+}
+KEYS = ("calibration", *ROUNDING_KEYS, "chains", "layers")
 LAYER_KEYS = ("kernel", "weights", "scheme")
 
 
@@ -81,12 +98,11 @@ def load(path: Path) -> Recipe:
 
 def _rounding(path: Path, found: Mapping[str, Any]) -> Choices:
     """How weights become integers, checked."""
-    known = {"rounding": ROUNDING_NAMES, "clip": CLIPS, "bias_correction": CORRECTIONS}
-    for key, names in known.items():
+    for key, names in ROUNDING_KEYS.items():
         if key in found and found[key] not in names:
-            text = f"recipe {path}: {key} {found[key]!r}; known: {', '.join(names)}"
-            raise UsageError(text)
-    return Choices(**{key: found[key] for key in known if key in found})
+            known = ", ".join(json.dumps(name).strip('"') for name in names)
+            raise UsageError(f"recipe {path}: {key} {found[key]!r}; known: {known}")
+    return Choices(**{key: found[key] for key in ROUNDING_KEYS if key in found})
 
 
 def _format(path: Path, layer: str, choice: Mapping[str, Any]) -> Format:
@@ -119,7 +135,7 @@ def dump(plan: Plan, method: Method | None, rounding: Choices | None = None) -> 
     if method:
         lines.append(f'calibration = "{method}"')
     chosen = asdict(rounding or Choices())
-    lines += [f'{key} = "{value}"' for key, value in chosen.items() if value is not None]
+    lines += [f"{key} = {json.dumps(v)}" for key, v in chosen.items() if v is not None]
     chains = [step.chain for step in plan.steps if step.chain is not None]
     if chains:
         lines += [

@@ -24,7 +24,7 @@ from codegen import (
 )
 from codegen.ir import Array, Graph
 from codegen.names import identifier
-from codegen.quant import calibrate, clipping, lower, quantize
+from codegen.quant import calibrate, clipping, equalize, lower, quantize
 from codegen.quant import weights as quant_weights
 from codegen.select import Budget
 from targets import Target
@@ -85,23 +85,26 @@ def prepare(
         graph = _renamed(graph, options.name)
     graph = pipeline.run(graph, dump=options.dump)
     imported = any(tensor.quant for tensor in graph.tensors.values())
+    rounding = _rounding(options, choices)
+    style = rounding.style()
     method = options.method or (choices.calibration if choices else None) or "mse"
     warnings: list[str] = []
     ranges: dict[str, clipping.Range] = {}
     samples: tuple[Array, ...] = ()
     if _needs_calibration(graph):
         graph, samples = calibration(graph, options, warnings)
+        if rounding.equalize and not imported:
+            graph = equalize.equalize(graph)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
-    quantized = prune.prune(quantize.quantize(graph, ranges, imported))
+    quantized = prune.prune(quantize.quantize(graph, ranges, imported, style=style))
     chosen = lower.choose(quantized, _formats(options, choices), imported)
-    rounding = _rounding(options, choices)
     rules = quant_weights.settings(graph, chosen, rounding, options.seed)
     if chosen or (rules and not imported):
         rounded = graph
         if rules and not imported:
-            rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
-        wide = prune.prune(quantize.quantize(rounded, ranges, imported, chosen))
+            rounded = quant_weights.rounded(graph, ranges, samples, rules, progress, style)
+        wide = prune.prune(quantize.quantize(rounded, ranges, imported, chosen, style))
         quantized = lower.lower(wide, chosen, options.force, imported)
     return Prepared(graph, quantized, method if ranges else None, tuple(warnings), rounding)
 
@@ -151,7 +154,15 @@ def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Fo
 
 def _rounding(options: CompileOptions, choices: recipe.Recipe | None) -> quant_weights.Choices:
     """How weights become integers: options before the recipe."""
-    given = quant_weights.Choices(options.rounding, options.clip, options.bias_correction)
+    given = quant_weights.Choices(
+        options.rounding,
+        options.clip,
+        options.bias_correction,
+        options.granularity,
+        options.scales,
+        options.activation_grid,
+        options.equalize or None,
+    )
     return given.over(choices.rounding) if choices else given
 
 

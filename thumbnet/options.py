@@ -33,6 +33,10 @@ class CompileOptions:
         rounding: how weights are rounded; None = the usual for their width.
         clip: how scales of weights are found; None = the usual for their width.
         bias_correction: whether mean errors are taken out of biases; None = the usual for their width.
+        granularity: of scales of weights: "channel" (None) or "tensor".
+        scales: "pow2" for powers of two; None = as they come.
+        activation_grid: "symmetric" for zero points of 0; None = asymmetric.
+        equalize: whether channels between layers get ranges alike beforehand.
         force: whether float weights are rounded even to what is of no use without training.
         shapes: shapes of inputs with dynamic dimensions.
         explain: the layer whose candidates are wanted, or "all".
@@ -48,6 +52,10 @@ class CompileOptions:
     rounding: str | None = None
     clip: str | None = None
     bias_correction: Correction | None = None
+    granularity: str | None = None
+    scales: str | None = None
+    activation_grid: str | None = None
+    equalize: bool = False
     force: bool = False
     optimize: Objective = "balanced"
     recipe: Path | None = None

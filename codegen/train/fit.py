@@ -39,7 +39,7 @@ class Training:
         distill: share of the float network's answers in the loss, labels have the rest; 1 without labels.
         held_out: share of the samples that are kept for early stopping.
         patience: epochs without a better loss on those, after which training ends.
-        minutes: after which training ends; None = no limit.
+        minutes: after which training ends, the learning rate at 0; None = no limit.
         shift: pixels by which images are moved at most, to vary them.
         flip: whether images are mirrored at random.
         stochastic: whether binary weights draw their signs at random while training.
@@ -89,6 +89,19 @@ class Samples:
         return None if self.labels is None else torch.from_numpy(self.labels[rows])
 
 
+class _Clock:
+    """How much of a time limit is spent."""
+
+    def __init__(self, minutes: float | None):
+        self.start, self.minutes = time.monotonic(), minutes
+
+    def spent(self) -> float:
+        """A share of 1; 0 without a limit."""
+        if self.minutes is None:
+            return 0.0
+        return (time.monotonic() - self.start) / (60 * self.minutes)
+
+
 class Trainer:
     """Trains a network in place.
 
@@ -127,12 +140,12 @@ class Trainer:
             advance: called with 1 after every epoch.
         """
         torch.set_num_threads(1)
-        ends = None if self.how.minutes is None else time.monotonic() + 60 * self.how.minutes
+        clock = _Clock(self.how.minutes)
         if not self.progress.losses:
             self._judge()
         advance(self.progress.epoch)
         while not self._finished():
-            if not self._epoch(ends):
+            if not self._epoch(clock):
                 self._judge()
                 break
             self.progress.epoch += 1
@@ -159,14 +172,16 @@ class Trainer:
         done = self.progress
         return done.epoch >= self.how.epochs or done.epoch - done.best_epoch >= self.how.patience
 
-    def _epoch(self, ends: float | None) -> bool:
+    def _epoch(self, clock: _Clock) -> bool:
         """One pass over the samples; False when the time is up before its end."""
         order = self.rows[torch.randperm(len(self.rows), generator=self.random).numpy()]
         batches = np.array_split(order, -(-len(order) // self.how.batch))
         for number, rows in enumerate(batches):
-            if ends is not None and time.monotonic() > ends:
+            spent = clock.spent()
+            if spent >= 1:
                 return False
-            self._step(rows, (self.progress.epoch * len(batches) + number) / self.steps)
+            done = (self.progress.epoch * len(batches) + number) / self.steps
+            self._step(rows, max(done, spent))
         return True
 
     def _step(self, rows: Array, share: float) -> None:
