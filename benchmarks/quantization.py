@@ -33,7 +33,7 @@ from thumbnet.options import CompileOptions, RunOptions
 PATH = RESULTS / "quantization.json"
 PAGE = ROOT / "docs" / "quantization-results.md"
 MOST = {"kws": 1000, "ic": 200, "vww": 300, "sww": 500, "ad": 248}
-CLIP_LIMIT = 12  # windows of each clip of ad
+AD_WINDOWS = "ad01_windows.npz"  # eight windows of each clip
 BEST: dict[str, Any] = {"weights": "int4"}
 
 
@@ -94,36 +94,35 @@ def _methods() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "int4, nearest, bias correction", {**BEST, "rounding": "nearest", "bias_correction": "on"}
 
 
-def part_of(task: Task, folder: Path) -> tuple[str, str | None, int]:
-    """A fixed part of a test set, as a file; calibration data; how many samples (of ad: clips)."""
+def part_of(task: Task, folder: Path) -> tuple[str, int]:
+    """A fixed part of a test set with its calibration data, as a file; how many samples (of ad: clips)."""
     sets = data_folder() / "datasets"
+    if task.name == "ad":
+        return str(sets / AD_WINDOWS), MOST["ad"]
     with np.load(sets / task.data) as arrays:
         kept = {key: arrays[key] for key in arrays.files if arrays[key].ndim == 0}
         x, y = arrays["x"], arrays["y"]
         count = min(MOST[task.name], len(x))
         chosen = np.unique(np.linspace(0, len(x) - 1, count).astype(np.int64))
-        rows = x[chosen]
-        if task.name == "ad":  # clips of frames; a window is five of them
-            rows = rows[:, : CLIP_LIMIT + 4]
-        kept |= {"x": rows, "y": y[chosen]}
+        kept |= {"x": x[chosen], "y": y[chosen]}
         if "calib_x" in arrays:
             kept["calib_x"] = arrays["calib_x"]
         path = folder / "part.npz"
         np.savez(path, **kept)
-    return str(path), str(sets / task.calib) if task.calib else None, len(chosen)
+    return str(path), len(chosen)
 
 
 def measure(case: Case) -> dict[str, Any]:
     """The row of a case."""
     task = next(task for task in TASKS if task.name == case.model)
     with tempfile.TemporaryDirectory() as temporary:
-        path, calib, count = part_of(task, Path(temporary))
+        path, count = part_of(task, Path(temporary))
         model = data_folder() / "models" / f"{task.name}.onnx"
         running = RunOptions(data=path, metric=task.metric, max_samples=1, profile=False)
         before = time.monotonic()
         if case.group == "onnxruntime":
-            model = by_onnxruntime(model, calib or path, Path(temporary))
-        compiling = CompileOptions(data=path, calib=calib, **case.options)
+            model = by_onnxruntime(model, path, Path(temporary))
+        compiling = CompileOptions(data=path, **case.options)
         _, found = workflow.run(model, compiling, running)
     return {
         "key": case.key,
@@ -140,11 +139,10 @@ def measure(case: Case) -> dict[str, Any]:
     }
 
 
-def by_onnxruntime(model: Path, calib: str, folder: Path) -> Path:
+def by_onnxruntime(model: Path, part: str, folder: Path) -> Path:
     """The QDQ file that onnxruntime's static quantization makes of a model: min-max, per channel, int8."""
     port = importer.load(model).inputs[0]
-    key = "calib_x" if data.has_key(calib, "calib_x") else "x"
-    (samples,) = data.load(calib, [port], key).spread(256).real()
+    (samples,) = data.load(part, [port], "calib_x").spread(256).real()
 
     class Reader(ort.CalibrationDataReader):  # type: ignore[misc]
         """Hands out samples one by one."""
@@ -174,11 +172,11 @@ TITLES = {
     "onnxruntime": "## onnxruntime's own static quantization, run by our kernels",
     "methods": "## Every method",
 }
-INTRODUCTION = f"""# Quantization, measured
+INTRODUCTION = """# Quantization, measured
 
 Written by `python -m benchmarks.quantization`; figures are kept in benchmarks/results/quantization.json.
 Accuracy is that of the C on the host, which gives the device's bytes, on n samples spread evenly over the
-test set (ad: clips, of each the first {CLIP_LIMIT} windows). One standard error is about 1 point for kws,
+test set (ad: clips, of each eight windows). One standard error is about 1 point for kws,
 2.5 for ic, 2 for vww: smaller differences mean nothing. Calibration: up to 256 samples that the data file
 sets apart. No method saw a label.
 """

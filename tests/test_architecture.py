@@ -75,6 +75,15 @@ def test_files_and_functions_stay_small(path: Path) -> None:
             assert (node.end_lineno or 0) - node.lineno <= 60, node.name
 
 
+def test_torch_stays_in_its_folder() -> None:
+    users = {
+        path.parent.relative_to(ROOT).as_posix()
+        for path in python_files()
+        if any(name.split(".")[0] == "torch" for name in imported(path))
+    }
+    assert users == {"codegen/train"}
+
+
 def test_operators_and_templates_have_the_same_stems() -> None:
     stems = {path.name.split(".")[0] for path in (ROOT / "templates/ops").glob("*.j2")}
     assert stems == {kind for kind, kernels in KERNELS.items() if kernels}
