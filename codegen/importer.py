@@ -1,4 +1,4 @@
-"""ONNX in, float graph out. This module and onnx_load.py are the only ones that import onnx."""
+"""ONNX in, float graph out. This module, onnx_load.py and onnx_save.py are the only ones that import onnx."""
 
 from __future__ import annotations
 

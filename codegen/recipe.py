@@ -15,19 +15,29 @@ from codegen.plan import Plan, Step
 from codegen.quant import schemes
 from codegen.quant.calibrate import METHODS, Method
 from codegen.quant.lower import Format
-from codegen.quant.weights import ACTIVATIONS, CLIPS, CORRECTIONS, ROUNDING_NAMES, Choices
+from codegen.quant.weights import (
+    ACTIVATION_GRIDS,
+    ACTIVATIONS,
+    CLIPS,
+    CORRECTIONS,
+    GRANULARITIES,
+    ROUNDING_NAMES,
+    STEP_SIZES,
+    Choices,
+)
 from targets.errors import UsageError
 
-KEYS = (
-    "calibration",
-    "activations",
-    "rounding",
-    "clip",
-    "bias_correction",
-    "force",
-    "chains",
-    "layers",
-)
+ROUNDING_KEYS: Mapping[str, tuple[object, ...]] = {
+    "activations": ACTIVATIONS,
+    "rounding": ROUNDING_NAMES,
+    "clip": CLIPS,
+    "bias_correction": CORRECTIONS,
+    "granularity": GRANULARITIES,
+    "scales": STEP_SIZES,
+    "activation_grid": ACTIVATION_GRIDS,
+    "equalize": (True, False),
+}
+KEYS = ("calibration", *ROUNDING_KEYS, "force", "chains", "layers")
 LAYER_KEYS = ("kernel", "weights", "scheme")
 
 
@@ -93,13 +103,11 @@ def load(path: Path) -> Recipe:
 
 def _rounding(path: Path, found: Mapping[str, Any]) -> Choices:
     """How weights and activations become integers, checked."""
-    known = {"rounding": ROUNDING_NAMES, "clip": CLIPS, "bias_correction": CORRECTIONS}
-    known["activations"] = ACTIVATIONS
-    for key, names in known.items():
+    for key, names in ROUNDING_KEYS.items():
         if key in found and found[key] not in names:
-            text = f"recipe {path}: {key} {found[key]!r}; known: {', '.join(names)}"
-            raise UsageError(text)
-    return Choices(**{key: found[key] for key in known if key in found})
+            known = ", ".join(json.dumps(name).strip('"') for name in names)
+            raise UsageError(f"recipe {path}: {key} {found[key]!r}; known: {known}")
+    return Choices(**{key: found[key] for key in ROUNDING_KEYS if key in found})
 
 
 def _force(path: Path, found: object) -> bool:
@@ -140,7 +148,7 @@ def dump(
     if method:
         lines.append(f'calibration = "{method}"')
     chosen = asdict(rounding or Choices())
-    lines += [f'{key} = "{value}"' for key, value in chosen.items() if value is not None]
+    lines += [f"{key} = {json.dumps(v)}" for key, v in chosen.items() if v is not None]
     lines += ["force = true"] if force else []
     chains = [step.chain for step in plan.steps if step.chain is not None]
     if chains:
@@ -157,11 +165,15 @@ def dump(
     return "\n".join(lines) + "\n"
 
 
-def of_layers(formats: Mapping[str, Format], kernels: Mapping[str, str], force: bool) -> str:
+def of_layers(
+    formats: Mapping[str, Format], kernels: Mapping[str, str], force: bool, comment: str = ""
+) -> str:
     """Formats and kernels by layer as TOML; `force` where some are of little use without training."""
-    lines = ["force = true"] if force else []
-    for name, kernel in kernels.items():
-        lines += ["", f"[layers.{_key(name)}]", f'kernel = "{kernel}"']
+    lines = [f"# {comment}"] if comment else []
+    lines += ["force = true"] if force else []
+    for name in {**kernels, **formats}:
+        lines += ["", f"[layers.{_key(name)}]"]
+        lines += [f'kernel = "{kernels[name]}"'] if name in kernels else []
         chosen = formats.get(name, Format())
         for key, value in (("weights", chosen.weights), ("scheme", chosen.scheme)):
             lines += [f'{key} = "{value}"'] if value else []

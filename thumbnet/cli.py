@@ -79,7 +79,7 @@ def inspect(
     """Show a model's operators, MACs, parameters and shapes, and which boards it fits."""
     from thumbnet import inspection, show
 
-    found = inspection.inspect(model, _shapes(shapes), simplify, calib)
+    found = inspection.inspect(model, read_shapes(shapes), simplify, calib)
     print_result(found, as_json, show.inspection, layout)
 
 
@@ -216,7 +216,7 @@ def chosen_options(options: dict[str, Any]) -> Any:
         flash=_size("flash", chosen.pop("flash")),
         cycles=_size("cycles", chosen.pop("cycles")),
     )
-    return CompileOptions(**chosen | {"shapes": _shapes(chosen["shapes"])}, budget=budget)
+    return CompileOptions(**chosen | {"shapes": read_shapes(chosen["shapes"])}, budget=budget)
 
 
 def _size(option: str, text: str | None) -> int | None:
@@ -232,7 +232,8 @@ def _size(option: str, text: str | None) -> int | None:
         raise UsageError(f"--{option} {text!r} is no number", hint="like 64K or 1.5M") from error
 
 
-def _shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+def read_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of inputs that --shape gives, by name."""
     shapes = {}
     for text in texts:
         name, _, dims = text.rpartition("=")
@@ -316,4 +317,4 @@ def main() -> None:
 
 
 # Verbs of their own modules, which need what is above.
-from thumbnet import cli_boot, cli_desk, cli_link, cli_tools, cli_tune  # noqa: E402, F401
+from thumbnet import cli_boot, cli_desk, cli_link, cli_tools, cli_train, cli_tune  # noqa: E402, F401

@@ -10,7 +10,15 @@ from typing import Any
 import rich_click as click
 
 from codegen.quant.calibrate import METHODS
-from codegen.quant.weights import ACTIVATIONS, CLIPS, CORRECTIONS, ROUNDING_NAMES
+from codegen.quant.weights import (
+    ACTIVATION_GRIDS,
+    ACTIVATIONS,
+    CLIPS,
+    CORRECTIONS,
+    GRANULARITIES,
+    ROUNDING_NAMES,
+    STEP_SIZES,
+)
 from thumbnet.options import SCHEMES, WEIGHTS
 
 Command = Callable[..., Any]
@@ -91,6 +99,26 @@ compile_options = stacked(
         "--bias-correction",
         type=click.Choice(CORRECTIONS),
         help="Take mean errors of rounded weights out of biases. [default: off; below 8 bits auto]",
+    ),
+    click.option(
+        "--granularity",
+        type=click.Choice(GRANULARITIES),
+        help="Scales of weights: one per output channel, or one per layer. [default: channel]",
+    ),
+    click.option(
+        "--scales",
+        type=click.Choice(STEP_SIZES),
+        help="pow2 rounds all scales up to powers of two. [default: free]",
+    ),
+    click.option(
+        "--activation-grid",
+        type=click.Choice(ACTIVATION_GRIDS),
+        help="symmetric has zero points of 0. [default: asymmetric]",
+    ),
+    click.option(
+        "--equalize",
+        is_flag=True,
+        help="Give channels between layers ranges alike first; outputs of the float model stay.",
     ),
     click.option(
         "--force", is_flag=True, help="Round weights even to 2 bits and less without training."

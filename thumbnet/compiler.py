@@ -26,7 +26,7 @@ from codegen.ir import Array, Graph, verify
 from codegen.names import identifier
 from codegen.passes import force_binary
 from codegen.passes.binarize import binarize
-from codegen.quant import calibrate, clipping, compact, few_levels, lower, quantize
+from codegen.quant import calibrate, clipping, compact, equalize, few_levels, lower, quantize
 from codegen.quant import weights as quant_weights
 from codegen.select import Budget
 from targets import Target
@@ -112,7 +112,8 @@ def calibrated(
     graph = importer.load(model, shapes=options.shapes, simplify=options.simplify)
     if options.name:
         graph = _renamed(graph, options.name)
-    graph = _simplified(graph, options, rounding_of(options, choices).activations)
+    rounding = rounding_of(options, choices)
+    graph = _simplified(graph, options, rounding.activations)
     imported = any(tensor.quant for tensor in graph.tensors.values())
     # Weights alone on a grid, as weight-only quantizers leave them, say nothing about rounding.
     rounds = any(tensor.quant and tensor.data is None for tensor in graph.tensors.values())
@@ -120,13 +121,13 @@ def calibrated(
     warnings: list[str] = []
     ranges: dict[str, clipping.Range] = {}
     samples: tuple[Array, ...] = ()
-    grid_source: data.DataSet | None = None
+    is_real = False
     if _needs_calibration(graph):
-        samples, grid_source = _calibration(graph, options, warnings)
-        graph = _adopt_input_grid(graph, grid_source)
+        graph, samples, is_real = calibration(graph, options, warnings)
+        if rounding.equalize and not imported:
+            graph = equalize.equalize(graph)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
-    is_real = grid_source is not None
     return Calibrated(graph, imported, rounds, method, ranges, samples, is_real, tuple(warnings))
 
 
@@ -153,9 +154,10 @@ def prepare(
     found = calibrated(model, options, choices, progress)
     graph, imported, ranges, samples = found.graph, found.imported, found.ranges, found.samples
     rounding = rounding_of(options, choices)
+    style = rounding.style()
     if rounding.activations == "int4":
         graph = _narrowed(graph, samples, found.method, imported)
-    quantized = prune.prune(quantize.quantize(graph, ranges, found.rounds))
+    quantized = prune.prune(quantize.quantize(graph, ranges, found.rounds, style=style))
     if imported:
         quantized = compact.compact(quantized)
     chosen = lower.choose(quantized, _formats(options, choices), imported)
@@ -164,9 +166,11 @@ def prepare(
     if chosen or (rules and not imported):
         rounded = graph
         if rules and not imported:
-            rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
-        wide = prune.prune(quantize.quantize(rounded, ranges, found.rounds, chosen))
-        quantized = lower.lower(wide, chosen, force)
+            rounded = quant_weights.rounded(graph, ranges, samples, rules, progress, style)
+        wide = prune.prune(quantize.quantize(rounded, ranges, found.rounds, chosen, style))
+        quantized = lower.lower(wide, chosen, force, imported)
+        if imported:
+            quantized = compact.compact(quantized)
     method = found.method if ranges else None
     real = samples if found.is_real else ()
     return Prepared(found.graph, quantized, method, found.warnings, rounding, real)
@@ -235,8 +239,16 @@ def rounding_of(
     options: CompileOptions, choices: recipe.Recipe | None = None
 ) -> quant_weights.Choices:
     """How weights become integers: options before the recipe."""
-    own = options.rounding, options.clip, options.bias_correction, options.activations
-    given = quant_weights.Choices(*own)
+    given = quant_weights.Choices(
+        options.rounding,
+        options.clip,
+        options.bias_correction,
+        options.activations,
+        options.granularity,
+        options.scales,
+        options.activation_grid,
+        options.equalize or None,
+    )
     return given.over(choices.rounding) if choices else given
 
 
@@ -264,6 +276,18 @@ def _renamed(graph: Graph, name: str) -> Graph:
 def _needs_calibration(graph: Graph) -> bool:
     """Whether some activation has no grid of its own: only then is data needed."""
     return any(t.quant is None and t.data is None for t in graph.tensors.values())
+
+
+def calibration(
+    graph: Graph, options: CompileOptions, warnings: list[str]
+) -> tuple[Graph, tuple[Array, ...], bool]:
+    """The graph with its inputs' grids, calibration inputs in device layout, and whether those are real.
+
+    Args:
+        warnings: where texts for the user are added.
+    """
+    samples, grid_source = _calibration(graph, options, warnings)
+    return _adopt_input_grid(graph, grid_source), samples, grid_source is not None
 
 
 def _calibration(

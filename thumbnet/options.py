@@ -35,6 +35,10 @@ class CompileOptions:
         bias_correction: whether mean errors are taken out of biases; None = the usual for their width.
         activations: "int4" takes 16 levels between layers, "binary" insists on layers of signs, "int8" keeps
             signs in bytes; None = 256 levels, and signs in bits.
+        granularity: of scales of weights: "channel" (None) or "tensor".
+        scales: "pow2" for powers of two; None = as they come.
+        activation_grid: "symmetric" for zero points of 0; None = asymmetric.
+        equalize: whether channels between layers get ranges alike beforehand.
         force: whether float weights are rounded even to what is of no use without training.
         shapes: shapes of inputs with dynamic dimensions.
         explain: the layer whose candidates are wanted, or "all".
@@ -51,6 +55,10 @@ class CompileOptions:
     clip: str | None = None
     bias_correction: Correction | None = None
     activations: Activations | None = None
+    granularity: str | None = None
+    scales: str | None = None
+    activation_grid: str | None = None
+    equalize: bool = False
     force: bool = False
     optimize: Objective = "balanced"
     recipe: Path | None = None

@@ -17,7 +17,7 @@ import numpy as np
 from codegen.ir import Graph, Node, Quant, Storage, Tensor, layer_names, verify_quantized
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
-from codegen.quant import schemes
+from codegen.quant import kept, schemes
 from codegen.quant.quantize import BIAS_LIMIT
 from codegen.quant.scheme import BITS, Scheme, counted
 from targets.errors import UsageError
@@ -48,10 +48,10 @@ def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
     """The layers to lower. Unless they are named, depthwise ones stay int8, and so do the first and the last.
 
     A first or last layer with more than a tenth of all weights is lowered too: little would be saved
-    without it.
+    without it. Integer weights that a model brings are never rounded: they must be such as the format holds.
 
     Raises:
-        UsageError: no such layer or format, or a model that brings integer weights of its own.
+        UsageError: no such layer or format, or a model that brings other integer weights.
     """
     nodes = [node for node in graph.nodes if node.op.kind != "reshape"]
     weighted = {
@@ -80,11 +80,15 @@ def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
             found = None if arrived else schemes.find(own.weights, own.scheme)
         if found is not None:
             chosen[node.output] = found
-    if chosen and imported:
-        raise UsageError(
-            "the model brings integer weights of its own",
-            hint="--weights and --scheme are for float models",
-        )
+    for name, node in weighted.items() if imported else ():
+        if node.output in chosen:
+            weights, scheme = chosen[node.output]
+            if kept.storage(graph.tensors[node.inputs[1]], weights, scheme.name) is None:
+                raise UsageError(
+                    f"the model brings integer weights of its own, those of {name!r} are not {weights}",
+                    hint="--weights and --scheme are for float models, or name what the weights are",
+                    node=name,
+                )
     return chosen
 
 
@@ -99,13 +103,14 @@ def _is_depthwise(graph: Graph, node: Node) -> bool:
     return isinstance(node.op, Conv2D) and node.op.groups == depth > 1
 
 
-def lower(graph: Graph, chosen: Chosen, force: bool) -> Graph:
+def lower(graph: Graph, chosen: Chosen, force: bool, imported: bool = False) -> Graph:
     """The graph with the chosen layers' weights stored as their schemes say.
 
     Args:
         graph: quantized; the chosen layers have wide weights, or some on a grid of few bits.
         chosen: from `choose`.
         force: whether weights are rounded even where that leaves no usable model.
+        imported: whether the weights are the model's own integers, which are stored as they are.
 
     Raises:
         UsageError: a scheme is made for models that were trained for it, and `force` is not set.
@@ -113,7 +118,11 @@ def lower(graph: Graph, chosen: Chosen, force: bool) -> Graph:
     tensors = dict(graph.tensors)
     nodes = []
     for node in graph.nodes:
-        if node.output in chosen and graph.tensors[node.inputs[1]].grid.width < INT8_WIDTH:
+        if node.output in chosen and imported:
+            weights, scheme = chosen[node.output]
+            own = graph.tensors[node.inputs[1]]
+            tensors[own.name] = replace(own, storage=kept.storage(own, weights, scheme.name))
+        elif node.output in chosen and graph.tensors[node.inputs[1]].grid.width < INT8_WIDTH:
             packed = _packed(graph.tensors[node.inputs[1]], chosen[node.output][0])
             tensors[packed.name] = packed
         elif node.output in chosen:

@@ -51,11 +51,34 @@ BIAS_LIMIT = 2**30  # leaves the accumulator room above the bias
 IMPORTED_ADD_BITS = 31
 
 
-def activation_grid(values: Range) -> Quant:
-    """Asymmetric int8 grid over a range: scale = (high - low) / 255, 0 exactly representable."""
+@dataclass(frozen=True, slots=True)
+class GridStyle:
+    """What grids of activations look like.
+
+    Attributes:
+        symmetric: zero point 0: the largest magnitude at the end of the range.
+        power_of_two: scales are rounded up to powers of two.
+        width: bits of an integer.
+    """
+
+    symmetric: bool = False
+    power_of_two: bool = False
+    width: int = 8
+
+
+USUAL = GridStyle()
+
+
+def activation_grid(values: Range, style: GridStyle = USUAL) -> Quant:
+    """The grid over a range; asymmetric int8: scale = (high - low) / 255. 0 is exactly representable."""
     low, high = min(values.low, 0.0), max(values.high, 0.0)
-    scale = (high - low) / 255 or 1.0
-    return per_tensor(scale, int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+    least, most = -(1 << (style.width - 1)), (1 << (style.width - 1)) - 1
+    scale = max(-low, high) / most if style.symmetric else (high - low) / (most - least)
+    scale = scale or 1.0
+    if style.power_of_two:
+        scale = float(np.exp2(np.ceil(np.log2(scale))))
+    zero_point = 0 if style.symmetric else np.clip(np.rint(least - low / scale), least, most)
+    return per_tensor(scale, int(zero_point), style.width)
 
 
 def quantize(
@@ -63,6 +86,7 @@ def quantize(
     found: Mapping[str, Range],
     imported: bool,
     wide: Collection[str] = (),
+    style: GridStyle = USUAL,
 ) -> Graph:
     """The quantized graph.
 
@@ -71,18 +95,21 @@ def quantize(
         found: calibrated ranges of activations; those with a grid of their own need none.
         imported: the model arrived quantized: its results are rounded as ONNX rounds them.
         wide: outputs of the layers whose weights get 12 bits (codegen.quant.lower then stores them in fewer).
+        style: of the grids that are made here.
 
     Raises:
         UnsupportedModel: an activation has neither a grid nor a range.
     """
-    grids = activation_grids(graph, found)
+    grids = activation_grids(graph, found, style)
     builder = _Rewriter(graph, grids, imported, wide)
     for node in graph.nodes:
         builder.add(node)
     return verify_quantized(builder.finish())
 
 
-def activation_grids(graph: Graph, found: Mapping[str, Range]) -> dict[str, Quant]:
+def activation_grids(
+    graph: Graph, found: Mapping[str, Range], style: GridStyle = USUAL
+) -> dict[str, Quant]:
     """Grids of all activations, by rules 1 to 4."""
     grids = {n: t.quant for n, t in graph.tensors.items() if t.quant and t.data is None}
     for node in reversed(
@@ -96,15 +123,16 @@ def activation_grids(graph: Graph, found: Mapping[str, Range]) -> dict[str, Quan
                 grids[source] = grids[node.output]
     for port in graph.inputs:
         if port.tensor not in grids:
-            grids[port.tensor] = _calibrated(graph, port.tensor, found)
-    _share_concat_grids(graph, found, grids)
+            grids[port.tensor] = _calibrated(graph, port.tensor, found, style)
+    _share_concat_grids(graph, found, grids, style)
     for node in graph.nodes:
         if node.output in grids:
             continue
         if node.op.kind in SAME_GRID and node.inputs[0] in grids:
             grids[node.output] = grids[node.inputs[0]]
         else:
-            grids[node.output] = _fixed_grid(node.op) or _calibrated(graph, node.output, found)
+            fixed = _fixed_grid(node.op)
+            grids[node.output] = fixed or _calibrated(graph, node.output, found, style)
     return grids
 
 
@@ -115,14 +143,15 @@ def _fixed_grid(op: Op) -> Quant | None:
     return FIXED_GRIDS.get(getattr(op, "function", op.kind))
 
 
-def _share_concat_grids(graph: Graph, found: Mapping[str, Range], grids: dict[str, Quant]) -> None:
+def _share_concat_grids(
+    graph: Graph, found: Mapping[str, Range], grids: dict[str, Quant], style: GridStyle
+) -> None:
     """Lets the producers of a concatenation write its grid themselves where nobody else reads them."""
     for node in graph.nodes:
         if node.op.kind != "concat":
             continue
-        if node.output not in grids:
-            grids[node.output] = _calibrated(graph, node.output, found)
-        grid = grids[node.output]
+        grid = grids.get(node.output) or _calibrated(graph, node.output, found, style)
+        grids[node.output] = grid
         for source in node.inputs:
             producer = graph.producer(source)
             follows = producer is not None and producer.op.kind in SAME_GRID
@@ -130,9 +159,9 @@ def _share_concat_grids(graph: Graph, found: Mapping[str, Range], grids: dict[st
                 grids.setdefault(source, grid)
 
 
-def _calibrated(graph: Graph, name: str, found: Mapping[str, Range]) -> Quant:
+def _calibrated(graph: Graph, name: str, found: Mapping[str, Range], style: GridStyle) -> Quant:
     if name in found:
-        return activation_grid(found[name])
+        return activation_grid(found[name], style)
     node = graph.producer(name)
     label = node.label if node else name
     raise UnsupportedModel(
@@ -206,7 +235,7 @@ class _Rewriter:
         """An arena tensor as it is, a constant operand as int8."""
         tensor = self.graph.tensors[name]
         if tensor.data is not None and name not in self.tensors:
-            self.tensors[name] = tensor if tensor.quant else _quantized_constant(tensor)
+            self.tensors[name] = tensor if tensor.quant else quantized_constant(tensor)
         return name
 
     def _weights(self, node: Node) -> tuple[str, str]:
@@ -281,7 +310,7 @@ def _per_channel(weights: Tensor) -> Quant:
     )
 
 
-def _quantized_constant(tensor: Tensor) -> Tensor:
+def quantized_constant(tensor: Tensor) -> Tensor:
     """A constant operand of an elementwise operator on an int8 grid of its own."""
     values = tensor.values.astype(np.float64)
     grid = activation_grid(Range(float(values.min()), float(values.max())))

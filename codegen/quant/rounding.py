@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from codegen.quant.adaround import adaround
+from codegen.quant.floats import Floats, on_grid, output_error
+
+__all__ = ["ROUNDINGS", "Floats", "gptq", "nearest", "on_grid", "output_error", "stochastic"]
 DAMPING = 0.01  # of H's mean diagonal
 BLOCK = 64  # columns whose errors are spread over the rest at once
-
-
-def on_grid(w: Floats, scales: Floats, limit: int) -> Floats:
-    """The nearest integers within -limit..limit, halves to even. `scales`: (G, N, 1)."""
-    return np.clip(np.rint(w / scales), -limit, limit)
 
 
 def nearest(w: Floats, scales: Floats, limit: int, h: Floats, seed: int) -> Floats:
@@ -73,11 +70,5 @@ ROUNDINGS: Mapping[str, Callable[[Floats, Floats, int, Floats, int], Floats]] = 
     "nearest": nearest,
     "stochastic": stochastic,
     "gptq": gptq,
+    "adaround": adaround,
 }
-
-
-def output_error(w: Floats, rounded: Floats, scales: Floats, h: Floats) -> Floats:
-    """Summed squared error of every output channel, (G, N): e H eᵀ for each row e."""
-    error = w - rounded * scales
-    found: Floats = np.einsum("gnk,gnk->gn", error @ h, error)
-    return found

@@ -8,13 +8,13 @@ biases corrected where that helps. Tables and factors (codegen.quant.schemes) ro
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from codegen.ir import Array, Graph
 from codegen.quant import lower, ptq
 from codegen.quant.clipping import Range
-from codegen.quant.quantize import activation_grids
+from codegen.quant.quantize import USUAL, GridStyle, activation_grids
 from codegen.quant.rounding import ROUNDINGS
 from codegen.quant.scheme import BITS
 from codegen.quant.weight_scales import SCALES
@@ -25,6 +25,9 @@ ROUNDING_NAMES: tuple[str, ...] = tuple(ROUNDINGS)
 CLIPS: tuple[str, ...] = (*SCALES, ptq.AUTO)
 CORRECTIONS: tuple[Correction, ...] = ("auto", "on", "off")
 ACTIVATIONS: tuple[Activations, ...] = ("int8", "int4", "binary")
+GRANULARITIES = ("channel", "tensor")
+STEP_SIZES = ("free", "pow2")
+ACTIVATION_GRIDS = ("asymmetric", "symmetric")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +39,38 @@ class Choices:
         clip: scales of weights: a method of codegen.quant.weight_scales, or "auto" to try some.
         bias_correction: of every layer, of none, or where it lowers the loss.
         activations: "int4" for 16 levels between layers (codegen.quant.few_levels); usually 256.
+        granularity: of scales of weights: one per output "channel", or one per "tensor".
+        scales: "pow2" rounds all scales up to powers of two.
+        activation_grid: whether zero points of activations are 0 ("symmetric").
+        equalize: whether channels between layers are given ranges alike beforehand.
     """
 
     rounding: str | None = None
     clip: str | None = None
     bias_correction: Correction | None = None
     activations: Activations | None = None
+    granularity: str | None = None
+    scales: str | None = None
+    activation_grid: str | None = None
+    equalize: bool | None = None
 
     def over(self, other: Choices) -> Choices:
         """These, and the other's where there is none."""
-        return Choices(
-            self.rounding or other.rounding,
-            self.clip or other.clip,
-            self.bias_correction or other.bias_correction,
-            self.activations or other.activations,
+        merged = {f.name: getattr(self, f.name) or getattr(other, f.name) for f in fields(self)}
+        return Choices(**merged)
+
+    def style(self) -> GridStyle:
+        """Of grids of activations."""
+        return GridStyle(self.activation_grid == "symmetric", self.scales == "pow2")
+
+    def rule(self, width: int, scales: str, rounding: str) -> ptq.WeightRule:
+        """Of weights so wide: the methods that are usual for them, and what was chosen."""
+        return ptq.WeightRule(
+            width,
+            self.clip or scales,
+            self.rounding or rounding,
+            self.granularity != "tensor",
+            self.scales == "pow2",
         )
 
 
@@ -79,13 +100,11 @@ def settings(
     """
     few = rounded_here(chosen, force)
     rules = {
-        node.output: ptq.WeightRule(
-            few[node.output], choices.clip or ptq.AUTO, choices.rounding or "gptq"
-        )
+        node.output: choices.rule(few[node.output], ptq.AUTO, "gptq")
         for node in graph.nodes
         if node.output in few
     }
-    usual = ptq.WeightRule(8, choices.clip or "minmax", choices.rounding or "nearest")
+    usual = choices.rule(8, "minmax", "nearest")
     correction = choices.bias_correction or ("auto" if few else "off")
     if not rules and usual == ptq.WeightRule() and correction == "off":
         return None
@@ -99,6 +118,7 @@ def rounded(
     samples: tuple[Array, ...],
     rules: ptq.Settings,
     progress: Callable[[str, int], Callable[[int], None]],
+    style: GridStyle = USUAL,
 ) -> Graph:
     """The float graph with weights on grids.
 
@@ -108,6 +128,9 @@ def rounded(
         samples: one array per input, device layout, float32.
         rules: how.
         progress: starts a progress bar (text, total) and returns what moves it on.
+        style: of the grids of activations.
     """
     advance = progress("rounding weights", ptq.steps(graph, rules))
-    return ptq.quantize_weights(graph, activation_grids(graph, found), samples, rules, advance)
+    return ptq.quantize_weights(
+        graph, activation_grids(graph, found, style), samples, rules, advance
+    )

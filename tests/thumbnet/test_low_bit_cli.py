@@ -205,3 +205,32 @@ def test_w4a4_of_kws(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = few_bits.measure(task, "int4", activations="int4")
     assert found["mismatched_bytes"] == 0
     assert found["device"] >= 0.84
+
+
+def test_every_choice_of_rounding_is_taken_and_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    chosen = ("--granularity", "tensor", "--scales", "pow2", "--activation-grid", "symmetric")
+    more = ("--rounding", "adaround", "--weights", "int4", "--equalize")
+    found = result("run", DIGITS, "--data", DATA, *chosen, *more, "-o", folder, "--max-samples", 2)
+    assert found["mismatched_bytes"] == found["host"]["mismatched_bytes"] == 0
+    assert found["accuracy"]["device"] > 0.95
+    recipe = tomllib.loads((folder / "recipe.toml").read_text())
+    wanted: dict[str, object] = {
+        "granularity": "tensor",
+        "scales": "pow2",
+        "activation_grid": "symmetric",
+    }
+    wanted |= {"rounding": "adaround", "equalize": True}
+    assert {key: recipe[key] for key in wanted} == wanted
+    graph = graph_file.load(folder / "reference.npz")
+    for node in graph.nodes:
+        if node.op.kind in ("conv2d", "dense"):
+            scales = np.array(graph.tensors[node.inputs[1]].grid.scales)
+            assert len(set(scales)) == 1 and np.log2(scales[0]) % 1 == 0
+            assert graph.tensors[node.output].grid.zero_point == 0
+    again = ("--data", DATA, "--recipe", folder / "recipe.toml", "-o", tmp_path / "again")
+    assert result("generate", DIGITS, *again)["files"] == found["files"]
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("equalize = 'yes'\n")
+    said = failure(2, "generate", DIGITS, "--recipe", wrong, *again[:2], *again[4:])
+    assert "known: true, false" in said

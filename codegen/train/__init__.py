@@ -1,0 +1,1 @@
+"""Training with fake quantization in PyTorch (extra `qat`). Nothing else imports torch."""
