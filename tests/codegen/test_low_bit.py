@@ -214,8 +214,8 @@ def test_first_and_last_layers_stay_int8_unless_they_are_named() -> None:
     chosen = lower.choose(graph, named, False)
     schemes_of = {name: scheme.name for name, (_, scheme) in chosen.items()}
     assert schemes_of == {"a": "vsq16"} | dict.fromkeys("cdefghijk", "uniform")
-    with pytest.raises(UsageError, match="'f'"):
-        lower.choose(graph, lower.Formats(four, {"f": four}), False)
+    with pytest.raises(UsageError, match="'z'"):
+        lower.choose(graph, lower.Formats(four, {"z": four}), False)
     with pytest.raises(UsageError, match="of its own"):
         lower.choose(graph, lower.Formats(four), True)
 

@@ -148,8 +148,7 @@ def test_chains_run_layers_with_stored_weights(tmp_path: Path) -> None:
 def test_schemes_are_listed_as_markdown() -> None:
     shown = thumbnet("ops", "--schemes", "--format", "md").stdout
     assert (
-        shown.startswith("| scheme | weights |")
-        and "| vsq16 | int4 | int8 | tuned on DSP |" in shown
+        shown.startswith("| scheme | weights |") and "| vsq16 | int4 | int8 | tuned on DSP" in shown
     )
 
 
