@@ -14,7 +14,7 @@ from codegen.ops import KERNELS
 from emulator import elf
 from targets import sizes, toolchain
 from targets.target import load
-from tests.codegen import networks
+from tests.codegen import cases
 from tests.codegen.test_kernels import Written, write
 
 EVERY = [kernel for kernels in KERNELS.values() for kernel in kernels]
@@ -41,10 +41,10 @@ def test_assembly(kernel: Kernel, tmp_path: Path) -> None:
         assert predicted == pytest.approx(size, rel=0.16), case.name
 
 
-def _layers(kernel: Kernel, target: str) -> list[networks.Case]:
+def _layers(kernel: Kernel, target: str) -> list[cases.Case]:
     core = load(target).core
     found = []
-    for case in networks.cases():
+    for case in cases.cases():
         for step in plan.make(case.graph, core).steps:
             if any(k is kernel and k.serves(step.layer) for k in KERNELS[step.layer.node.op.kind]):
                 found.append(case)
@@ -67,7 +67,7 @@ def _size(path: Path, name: str) -> int:
 @pytest.mark.parametrize("name", ["conv-3x3-same", "depthwise-wide-rows", "dense-640x16"])
 @pytest.mark.parametrize("target", ["generic-m4", "generic-m0plus", "generic-m3"])
 def test_flash_of_an_image(name: str, target: str, tmp_path: Path) -> None:
-    case = next(case for case in networks.cases() if case.name == name)
+    case = next(case for case in cases.cases() if case.name == name)
     written = write(case.graph, target, tmp_path)
     _build(written)
     found = sizes.sizes(tmp_path / "net.elf")

@@ -22,9 +22,9 @@ from emulator.model import EmulatedModel
 from targets import toolchain
 from targets.machine import ModelImage
 from targets.target import Core, Target, load
-from tests.codegen import networks
+from tests.codegen import cases, networks
 
-CASES = list(networks.cases())
+CASES = list(cases.cases())
 COMPILER = "gcc" if shutil.which("arm-none-eabi-gcc") else "zig"
 
 
@@ -107,7 +107,7 @@ def expected(graph: Graph, inputs: tuple[Array, ...]) -> Array:
 
 @pytest.mark.parametrize("target", ["generic-m0plus", "generic-m4"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_case(case: networks.Case, target: str, tmp_path: Path) -> None:
+def test_every_case(case: cases.Case, target: str, tmp_path: Path) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(3))
     wanted = expected(case.graph, inputs)
     written = write(case.graph, target, tmp_path)
@@ -115,7 +115,7 @@ def test_every_case(case: networks.Case, target: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
-def _layer(case: networks.Case, core: Core) -> Layer:
+def _layer(case: cases.Case, core: Core) -> Layer:
     node = case.graph.nodes[0]
     operands = tuple(case.graph.tensors[name] for name in node.inputs)
     return Layer(node, operands, case.graph.tensors[node.output], core)
@@ -124,7 +124,7 @@ def _layer(case: networks.Case, core: Core) -> Layer:
 TARGETS = ("generic-m4", "generic-m0plus")
 
 
-def _variants() -> list[tuple[networks.Case, Kernel, str]]:
+def _variants() -> list[tuple[cases.Case, Kernel, str]]:
     """Cases that more than one variant serves, with each of those variants; kernels in C on one core."""
     found = []
     for case, target in product(CASES, TARGETS):
@@ -141,7 +141,7 @@ def _variants() -> list[tuple[networks.Case, Kernel, str]]:
 @pytest.mark.parametrize(
     ("case", "kernel", "target"), _variants(), ids=lambda x: getattr(x, "name", str(x))
 )
-def test_variants_agree(case: networks.Case, kernel: Kernel, target: str, tmp_path: Path) -> None:
+def test_variants_agree(case: cases.Case, kernel: Kernel, target: str, tmp_path: Path) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(4))
     written = write(case.graph, target, tmp_path, kernel)
     wanted = expected(case.graph, inputs)
@@ -150,7 +150,7 @@ def test_variants_agree(case: networks.Case, kernel: Kernel, target: str, tmp_pa
         np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
-def _both_orders() -> list[tuple[networks.Case, Kernel]]:
+def _both_orders() -> list[tuple[cases.Case, Kernel]]:
     core = load("generic-m0plus").core
     served = [(case, k) for case in CASES for k in KERNELS[case.graph.nodes[0].op.kind]]
     return [
@@ -164,9 +164,7 @@ def _both_orders() -> list[tuple[networks.Case, Kernel]]:
 @pytest.mark.parametrize(
     ("case", "kernel"), _both_orders(), ids=lambda x: getattr(x, "name", str(x))
 )
-def test_both_orders_agree(
-    case: networks.Case, kernel: Kernel, order: Order, tmp_path: Path
-) -> None:
+def test_both_orders_agree(case: cases.Case, kernel: Kernel, order: Order, tmp_path: Path) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(6))
     written = write(case.graph, "generic-m0plus", tmp_path, kernel, order)
     wanted = expected(case.graph, inputs)
@@ -175,7 +173,7 @@ def test_both_orders_agree(
         np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
-def _has_code(case: networks.Case) -> bool:
+def _has_code(case: cases.Case) -> bool:
     return case.graph.nodes[0].op.kind != "reshape"
 
 
@@ -183,7 +181,7 @@ def _largest(graph: Graph) -> int:
     return max(tensor.size for tensor in graph.tensors.values() if tensor.data is None)
 
 
-def _in_assembly() -> list[tuple[networks.Case, str, str]]:
+def _in_assembly() -> list[tuple[cases.Case, str, str]]:
     """Cases, targets and compilers that the other tests leave out."""
     others = {
         "generic-m4": [("generic-m4", "zig"), ("generic-m7", "gcc"), ("generic-m33", "gcc")],
@@ -207,7 +205,7 @@ def _in_assembly() -> list[tuple[networks.Case, str, str]]:
 @pytest.mark.sweep
 @pytest.mark.parametrize(("case", "target", "compiler"), _in_assembly(), ids=str)
 def test_assembly_on_other_cores_and_compilers(
-    case: networks.Case, target: str, compiler: str, tmp_path: Path
+    case: cases.Case, target: str, compiler: str, tmp_path: Path
 ) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(5))
     written = write(case.graph, target, tmp_path)

@@ -19,7 +19,7 @@ from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets import toolchain
 from targets.target import load
-from tests.codegen import networks
+from tests.codegen import cases, networks
 from tests.codegen.test_kernels import expected, on_core, on_host, write
 
 KINDS = ("random", "large", "equal", "alternating", "lowest")
@@ -232,9 +232,9 @@ def test_sums_that_leave_a_limb_no_bits_are_refused() -> None:
     assert fitted(rule, reach, none, per_tensor(0.1, 0), (-128, 127)) is None
 
 
-def _taken_on_m3() -> Iterator[networks.Case]:
+def _taken_on_m3() -> Iterator[cases.Case]:
     core = load("generic-m3").core
-    for case in networks.cases():
+    for case in cases.cases():
         steps = plan.make(case.graph, core, "speed").steps
         if any(step.kernel.name.endswith("pairs") for step in steps):
             yield case
@@ -248,7 +248,7 @@ def test_only_cores_without_smlad_take_them() -> None:
 
 
 @pytest.mark.parametrize("case", list(_taken_on_m3())[::4], ids=str)
-def test_cortex_m3(case: networks.Case, tmp_path: Path) -> None:
+def test_cortex_m3(case: cases.Case, tmp_path: Path) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(5))
     wanted = expected(case.graph, inputs)
     written = write(case.graph, "generic-m3", tmp_path)

@@ -15,7 +15,7 @@ from codegen.intervals import analyse
 from codegen.ir import Graph, Node, Op, Port, Quant, Tensor, macs, per_tensor, verify_quantized
 from codegen.ops import OPS
 from codegen.prune import prune
-from tests.codegen import networks
+from tests.codegen import cases, networks
 from tests.golden.network import network
 
 
@@ -107,8 +107,8 @@ def test_intervals_hold(graph: Graph, seed: int) -> None:
     reference.run(graph, inputs, inside)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("case", list(networks.cases()), ids=str)
-def test_every_operator_passes_through(case: networks.Case) -> None:
+@pytest.mark.parametrize("case", list(cases.cases()), ids=str)
+def test_every_operator_passes_through(case: cases.Case) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(1))
     wanted = reference.run(case.graph, inputs)[0]  # type: ignore[arg-type]
     found = reference.run(prune(case.graph), inputs)[0]  # type: ignore[arg-type]
