@@ -10,14 +10,13 @@ from typing import TypeAlias
 import numpy as np
 
 from codegen.ir import Array, FloatArray, Graph, Node, Op, Port, Quant, Tensor
+from codegen.limits import MAX_ACTIVATION, MAX_ELEMENTS, MAX_RANK
 from codegen.onnx_node import OnnxNode
 from codegen.qdq import constant_value
 from targets.errors import UnsupportedModel
 
 __all__ = ["Builder", "Converter", "OnnxNode", "as_floats"]
 
-MAX_ELEMENTS = 1 << 28
-MAX_RANK = 8
 MOVES = frozenset(
     {"concat", "lookup", "max_pool", "pad", "reshape", "resize", "slice", "transpose"}
 )
@@ -197,6 +196,6 @@ def _check_shape(op: Op, label: str, shape: tuple[int, ...]) -> None:
     if not shape or shape[0] != 1:
         why = f"the result has shape {list(shape)}; the first axis must stay the batch, of size 1"
         raise UnsupportedModel(f"{op.kind} {label!r}: {why}", node=label)
-    if len(shape) > MAX_RANK or min(shape) < 1 or prod(shape) > MAX_ELEMENTS:
+    if len(shape) > MAX_RANK or min(shape) < 1 or prod(shape) > MAX_ACTIVATION:
         why = f"the result has the unreasonable shape {list(shape)}"
         raise UnsupportedModel(f"{op.kind} {label!r}: {why}", node=label)

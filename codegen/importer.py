@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from codegen.build import Builder, OnnxNode, finite
 from codegen.ir import Array, Graph, verify
+from codegen.limits import check_work
 from codegen.lowering import CONVERTERS, SUPPORTED
 from codegen.names import identifier
 from codegen.onnx_load import check, guarded, pin_inputs, read_model, simplified
@@ -70,7 +71,9 @@ def load(
     guarded(str(path), lambda: _convert(model, b))
     outputs = [(value.name, b.get(value.name)) for value in model.graph.output]
     _check_outputs(b, outputs)
-    return verify(b.finish(identifier(path.stem), outputs))
+    graph = verify(b.finish(identifier(path.stem), outputs))
+    check_work(graph)
+    return graph
 
 
 def _check_outputs(b: Builder, outputs: list[tuple[str, str]]) -> None:

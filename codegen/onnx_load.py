@@ -14,13 +14,15 @@ from typing import TypeVar
 
 import onnx
 
+from codegen.limits import (
+    MAX_ACTIVATION,
+    MAX_ELEMENTS,
+    MAX_FILE,
+    MAX_ITEM_BITS,
+    MAX_NODES,
+    MAX_RANK,
+)
 from targets.errors import ThumbnetError, ToolMissing, UnsupportedModel, UsageError
-
-MAX_FILE = 512 << 20
-MAX_NODES = 10_000
-MAX_RANK = 8
-MAX_ELEMENTS = 1 << 28
-MAX_ITEM_BITS = 128
 
 Result = TypeVar("Result")
 
@@ -118,7 +120,7 @@ def _pinned(name: str, given: list[int | str]) -> tuple[int, ...]:
         raise _dynamic(name, f"the dynamic shape {given}")
     if not sizes or sizes[0] != 1:
         raise UnsupportedModel(f"input {name!r} has shape {given}: the batch must come first, 1")
-    if len(sizes) > MAX_RANK or prod(sizes) > MAX_ELEMENTS:
+    if len(sizes) > MAX_RANK or prod(sizes) > MAX_ACTIVATION:
         raise UnsupportedModel(f"input {name!r} has the unreasonable shape {given}")
     return sizes
 

@@ -9,9 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from codegen.build import MAX_ELEMENTS, Builder, Converter, OnnxNode
+from codegen.build import Builder, Converter, OnnxNode
 from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import Constant, Instance, Kernel, Layer
+from codegen.limits import MAX_ACTIVATION
 from codegen.spatial import from_image, to_image
 
 
@@ -93,7 +94,7 @@ def _resize(node: OnnxNode, b: Builder) -> None:
         raise node.unsupported("keep_aspect_ratio_policy is not supported")
     x = b.read(node, 0)
     counts, scales = _extents(node, b, b.shape(x), modern=modern)
-    if min(counts) < 1 or prod(counts) > MAX_ELEMENTS:
+    if min(counts) < 1 or prod(counts) > MAX_ACTIVATION:
         raise node.unsupported(f"the result has the unreasonable shape {counts}")
     if counts[:2] != list(b.shape(x))[:2]:
         raise node.unsupported("only rows and columns can be resized")
