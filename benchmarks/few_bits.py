@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from benchmarks.models import RESULTS, TASKS, Task, data_folder
-from codegen.quant.weights import CLIPS, Activations
+from codegen.quant.vocabulary import CLIPS, Activations
 from thumbnet import workflow
 from thumbnet.options import CompileOptions, RunOptions
 

@@ -25,8 +25,7 @@ from onnxruntime import quantization as ort
 
 from benchmarks.models import RESULTS, ROOT, TASKS, Task, data_folder
 from codegen import data, importer
-from codegen.quant.calibrate import METHODS
-from codegen.quant.weights import CLIPS, ROUNDING_NAMES
+from codegen.quant.vocabulary import CLIPS, METHODS, ROUNDING_NAMES
 from thumbnet import workflow
 from thumbnet.options import CompileOptions, RunOptions
 

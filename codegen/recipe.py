@@ -13,18 +13,19 @@ from typing import Any, cast
 from codegen.kernel import Layer
 from codegen.plan import Plan, Step
 from codegen.quant import schemes
-from codegen.quant.calibrate import METHODS, Method
 from codegen.quant.lower import Format
-from codegen.quant.weights import (
+from codegen.quant.vocabulary import (
     ACTIVATION_GRIDS,
     ACTIVATIONS,
     CLIPS,
     CORRECTIONS,
     GRANULARITIES,
+    METHODS,
     ROUNDING_NAMES,
     STEP_SIZES,
-    Choices,
+    Method,
 )
+from codegen.quant.weights import Choices
 from targets.errors import UsageError
 
 ROUNDING_KEYS: Mapping[str, tuple[object, ...]] = {

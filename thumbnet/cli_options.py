@@ -9,17 +9,18 @@ from typing import Any
 
 import rich_click as click
 
-from codegen.quant.calibrate import METHODS
-from codegen.quant.weights import (
+from codegen.quant.vocabulary import (
     ACTIVATION_GRIDS,
     ACTIVATIONS,
     CLIPS,
     CORRECTIONS,
     GRANULARITIES,
+    METHODS,
     ROUNDING_NAMES,
+    SCHEME_NAMES,
     STEP_SIZES,
+    WEIGHTS,
 )
-from thumbnet.options import SCHEMES, WEIGHTS
 
 Command = Callable[..., Any]
 
@@ -82,7 +83,7 @@ compile_options = stacked(
     ),
     click.option(
         "--scheme",
-        type=click.Choice(SCHEMES),
+        type=click.Choice(SCHEME_NAMES),
         help="How flash holds them (see `thumbnet ops --schemes`).",
     ),
     click.option(

@@ -7,9 +7,9 @@ from typing import Any
 
 import rich_click as click
 
+from codegen.quant.vocabulary import WEIGHTS
 from thumbnet.cli import command, print_result, read_shapes
 from thumbnet.cli_options import seed_option, stacked
-from thumbnet.options import WEIGHTS
 
 TRAINING = ("epochs", "batch", "rate", "distill", "held_out", "patience", "shift", "flip")
 training_options = stacked(

@@ -17,7 +17,6 @@ from thumbnet.cli_options import (
     toolchain_option,
     tune_options,
 )
-from thumbnet.options import RunOptions, TuneOptions
 
 SEARCH_KEYS = ("accuracy_drop", "measure", "search", "points", "verify", "jobs", "dask")
 
@@ -52,6 +51,7 @@ def tune(
 ) -> None:
     """Choose each layer's weights: the Pareto front of loss, flash and cycles, and a recipe."""
     from thumbnet import show, show_tune, tuning
+    from thumbnet.options import RunOptions, TuneOptions
 
     searching = {key: options.pop(key) for key in SEARCH_KEYS}
     wishes = TuneOptions(formats=tuple(formats.replace(" ", "").split(",")), **searching)

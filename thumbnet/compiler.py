@@ -28,6 +28,7 @@ from codegen.passes import force_binary
 from codegen.passes.binarize import binarize
 from codegen.quant import calibrate, clipping, compact, equalize, few_levels, lower, quantize
 from codegen.quant import weights as quant_weights
+from codegen.quant.vocabulary import Activations, Method
 from codegen.select import Budget
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
@@ -59,7 +60,7 @@ class Prepared:
 
     float_graph: Graph
     quantized: Graph
-    method: calibrate.Method | None
+    method: Method | None
     warnings: tuple[str, ...]
     rounding: quant_weights.Choices
     samples: tuple[Array, ...] = ()
@@ -95,7 +96,7 @@ class Calibrated:
     graph: Graph
     imported: bool
     rounds: bool
-    method: calibrate.Method
+    method: Method
     ranges: Mapping[str, clipping.Range]
     samples: tuple[Array, ...]
     is_real: bool
@@ -131,9 +132,7 @@ def calibrated(
     return Calibrated(graph, imported, rounds, method, ranges, samples, is_real, tuple(warnings))
 
 
-def _simplified(
-    graph: Graph, options: CompileOptions, activations: quant_weights.Activations | None
-) -> Graph:
+def _simplified(graph: Graph, options: CompileOptions, activations: Activations | None) -> Graph:
     """The graph after all passes, its signs in bits or bytes as asked for."""
     passes = pipeline.PASSES
     if activations == "int8":
@@ -252,9 +251,7 @@ def rounding_of(
     return given.over(choices.rounding) if choices else given
 
 
-def _narrowed(
-    graph: Graph, samples: tuple[Array, ...], method: calibrate.Method, imported: bool
-) -> Graph:
+def _narrowed(graph: Graph, samples: tuple[Array, ...], method: Method, imported: bool) -> Graph:
     """The graph with 16 levels between layers, their ranges found for as many."""
     if imported:
         raise UsageError(

@@ -7,17 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from codegen.quant.calibrate import Method
-from codegen.quant.weights import Activations, Correction
+from codegen.quant.vocabulary import Activations, Correction, Method
 from codegen.select import Budget, Objective
 
 Accuracy = Literal["host", "emulator", "none"]
 EngineName = Literal["unicorn", "qemu"]
-
-WEIGHTS = ("int8", "int4", "int3", "int2", "ternary", "binary")
-SCHEMES: tuple[str, ...] = ("uniform", "group32", "vsq16", "mx4", "mx6", "mx9", "mxint8", "mxfp4")
-SCHEMES += ("codebook16", "codebook4", "log2", "apot", "ternary", "ttq", "binary")
-"""What codegen.quant knows, without importing it; a test holds that both are the same."""
 
 
 @dataclass(frozen=True, slots=True)

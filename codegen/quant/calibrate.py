@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 
 from codegen.execute import run_float
 from codegen.ir import Array, Graph
 from codegen.quant.clipping import BINS, Histogram, Range, clip
+from codegen.quant.vocabulary import Method
 from targets.errors import UsageError
 
-Method = Literal["minmax", "ema", "percentile", "mse", "kl", "octav"]
-METHODS: tuple[Method, ...] = ("minmax", "ema", "percentile", "mse", "kl", "octav")
 ONE_PASS = ("minmax", "ema")
 BATCH = 16
 EMA_DECAY = 0.9  # per batch

@@ -9,25 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
 
 from codegen.ir import Array, Graph
 from codegen.quant import lower, ptq
 from codegen.quant.clipping import Range
 from codegen.quant.quantize import USUAL, GridStyle, activation_grids
-from codegen.quant.rounding import ROUNDINGS
 from codegen.quant.scheme import BITS
-from codegen.quant.weight_scales import SCALES
-
-Correction = Literal["auto", "on", "off"]
-Activations = Literal["int8", "int4", "binary"]
-ROUNDING_NAMES: tuple[str, ...] = tuple(ROUNDINGS)
-CLIPS: tuple[str, ...] = (*SCALES, ptq.AUTO)
-CORRECTIONS: tuple[Correction, ...] = ("auto", "on", "off")
-ACTIVATIONS: tuple[Activations, ...] = ("int8", "int4", "binary")
-GRANULARITIES = ("channel", "tensor")
-STEP_SIZES = ("free", "pow2")
-ACTIVATION_GRIDS = ("asymmetric", "symmetric")
+from codegen.quant.vocabulary import Activations, Correction
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,17 @@ from codegen import prune
 from codegen.ir import Graph, InvalidGraph, verify_quantized
 from codegen.kernel import Layer
 from codegen.ops import KERNELS, OPS
-from codegen.quant import lower, schemes
+from codegen.quant import calibrate, lower, ptq, schemes, vocabulary
+from codegen.quant.clipping import CLIPPERS
 from codegen.quant.packing import bits_per_weight, pack, row_bytes, unpack
+from codegen.quant.rounding import ROUNDINGS
 from codegen.quant.scheme import BITS
 from codegen.quant.schemes import SCHEMES
+from codegen.quant.weight_scales import SCALES
 from targets.errors import UsageError
 from targets.target import load
 from tests.codegen import networks
 from tests.codegen.test_kernels import expected, on_core, on_host, write
-from thumbnet import options
 
 PAIRS = [(w, s.name) for s in SCHEMES.values() for w in s.weights]
 OPERATORS = ("conv", "grouped", "depthwise", "dense")
@@ -47,9 +49,12 @@ def test_a_number_that_is_too_large_is_not_packed() -> None:
         pack(np.array([[8]]), 3)
 
 
-def test_the_command_line_knows_every_scheme() -> None:
-    assert set(options.SCHEMES) == set(SCHEMES)
-    assert set(options.WEIGHTS) == set(BITS)
+def test_the_vocabulary_has_every_name_and_no_other() -> None:
+    assert set(vocabulary.SCHEME_NAMES) == set(SCHEMES)
+    assert set(vocabulary.WEIGHTS) == set(BITS)
+    assert tuple(ROUNDINGS) == vocabulary.ROUNDING_NAMES
+    assert (*SCALES, ptq.AUTO) == vocabulary.CLIPS
+    assert set(vocabulary.METHODS) == {*calibrate.ONE_PASS, *CLIPPERS}
 
 
 @pytest.mark.parametrize(("weights", "scheme"), PAIRS)
