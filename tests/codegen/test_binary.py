@@ -20,7 +20,7 @@ from codegen.quant import calibrate, quantize
 from codegen.quant.binary import meets_zero, scaling, thresholds
 from targets.errors import UnsupportedModel
 from targets.target import load
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, write
 from tests.codegen.tiny_models import Net, close, compiled, node, ours, samples, theirs
 
 G = np.random.default_rng(11)
@@ -304,9 +304,7 @@ def test_a_whole_network_on_host_and_core(target: str, tmp_path: Path) -> None:
     graph = quantized(compiled(network().save(tmp_path)))
     inputs = (G.integers(-128, 128, (4, *graph.tensors["x"].shape[1:])).astype(np.int8),)
     written = write(graph, target, tmp_path)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 def test_a_quantized_network_survives_its_file(tmp_path: Path) -> None:

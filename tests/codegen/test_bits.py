@@ -16,11 +16,9 @@ from codegen.kernel import Kernel, Layer
 from codegen.ops import KERNELS, OPS
 from codegen.tuned import bit_lanes
 from codegen.tuned.bit_lanes import Packing
-from emulator.cortex_m import CortexM
-from emulator.model import EmulatedModel
 from targets.target import load
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, expected, inferred, on_core, write
 
 BY_NAME = {k.name: k for kind in ("conv2d", "dense") for k in KERNELS[kind]}
 CONV, DENSE = BY_NAME["conv2d.bits"], BY_NAME["dense.bits"]
@@ -142,9 +140,7 @@ def test_any_layer(
         return
     inputs = networks.samples(graph, np.random.default_rng(seed), 2)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("bits"), kernel)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 GOALS = [
@@ -179,9 +175,7 @@ def test_price_is_the_goal_and_the_prediction(
     written = write(graph, "generic-m4", tmp_path, kernel)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
-    machine = CortexM(load("generic-m4"), tmp_path / "net.elf", count=True)
-    with EmulatedModel(machine, written.image) as model:
-        run = model.infer(tuple(x[0].tobytes() for x in inputs))
+    run = inferred(written, inputs)
     products = layer.output.size * np.prod(shape[1:])
     print(f"\n{name} {weights} {shape} {run.steps[0].cycles / products:.4f} cycles per product")
     assert run.steps[0].cycles <= goal * products

@@ -26,8 +26,8 @@ from targets.errors import UsageError
 from targets.machine import ModelImage
 from targets.target import load
 from tests.codegen.chain_networks import Builder, random_chain, residual
+from tests.codegen.firmware import COMPILER
 from tests.codegen.networks import samples
-from tests.codegen.test_kernels import COMPILER
 from thumbnet import memory_map
 
 TARGETS = ("generic-m4", "generic-m0plus")

@@ -15,7 +15,7 @@ from emulator import elf
 from targets import sizes, toolchain
 from targets.target import load
 from tests.codegen import cases
-from tests.codegen.test_kernels import Written, write
+from tests.codegen.firmware import Written, write
 
 EVERY = [kernel for kernels in KERNELS.values() for kernel in kernels]
 TUNED = [kernel for kernel in EVERY if kernel.assembly]

@@ -24,6 +24,7 @@ from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets.target import load
 from tests.codegen import networks
+from tests.codegen.firmware import every_byte, expected, on_core, write
 from tests.codegen.test_depthwise_strips import (
     LOW,
     ORDERS,
@@ -35,7 +36,6 @@ from tests.codegen.test_depthwise_strips import (
     measured,
     samples,
 )
-from tests.codegen.test_kernels import expected, on_core, on_host, write
 from tests.codegen.test_winograd import longest_run
 
 NAME = "conv2d.depthwise_rows"
@@ -132,9 +132,7 @@ def test_every_byte_of_any_convolution(
         return
     inputs = samples(graph, seed)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("rows"), KERNEL, order)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 @pytest.mark.parametrize(
@@ -190,9 +188,7 @@ def test_every_byte_with_weights_in_bytes_and_nibbles(
         return
     inputs = samples(graph, seed)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("rows"), kernel, order)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 @pytest.mark.parametrize("kernel", [BYTES, INT4], ids=lambda k: str(k.name))

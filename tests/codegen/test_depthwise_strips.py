@@ -22,7 +22,7 @@ from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets.target import Core, load
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, expected, inferred, on_core, on_host, write
 from tests.codegen.test_winograd import longest_run
 
 NAME = "conv2d.depthwise_strips"
@@ -146,9 +146,7 @@ def test_every_byte_of_any_convolution(
         return
     inputs = samples(graph, seed)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("strips"), KERNEL, order)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 @pytest.mark.parametrize("extreme", [None, -128, 127])
@@ -211,9 +209,7 @@ def measured(graph: Graph, folder: Path, kernel: Kernel) -> int:
     written = write(graph, "generic-m4", folder, kernel)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
-    machine = CortexM(load("generic-m4"), folder / "net.elf", count=True)
-    with EmulatedModel(machine, written.image) as model:
-        run = model.infer(tuple(x[0].tobytes() for x in inputs))
+    run = inferred(written, inputs)
     # Poison in bytes of scratch that no store reached would show as a lower mark.
     assert 0 <= written.image.arena_size - run.arena_high_water < 4  # sizes are whole words
     return run.steps[0].cycles

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from codegen.ir import Graph
 from codegen.ops import KERNELS, OPS
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, write
+from tests.codegen.firmware import expected, on_core, write
 from tests.codegen.test_small_kernels import counted
 
 (GEMM,) = (k for k in KERNELS["conv2d"] if k.name == "conv2d.gemm")

@@ -15,8 +15,8 @@ from codegen.ops import KERNELS, OPS
 from codegen.select import candidate
 from targets.target import load
 from tests.codegen import networks
+from tests.codegen.firmware import every_byte, expected, on_core, write
 from tests.codegen.test_depthwise_strips import layer_of, measured, samples
-from tests.codegen.test_kernels import expected, on_core, on_host, write
 
 NAME = "conv2d.gemm_staged"
 KERNEL = next(kernel for kernel in KERNELS["conv2d"] if kernel.name == NAME)
@@ -73,9 +73,7 @@ def test_every_byte_of_any_convolution(
         return
     inputs = samples(graph, seed)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("staged"), KERNEL)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 @pytest.mark.parametrize("extreme", [None, -127, 127])

@@ -16,11 +16,9 @@ from codegen.ir import Graph
 from codegen.kernel import Kernel, Layer
 from codegen.ops import KERNELS, OPS
 from codegen.tuned import dense_int4, int4
-from emulator.cortex_m import CortexM
-from emulator.model import EmulatedModel
 from targets.target import load
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, expected, inferred, on_core, on_host, write
 
 BY_NAME = {k.name: k for kind in ("conv2d", "dense") for k in KERNELS[kind]}
 CONV, DENSE = BY_NAME["conv2d.int4"], BY_NAME["dense.int4"]
@@ -127,9 +125,7 @@ def test_any_layer(
         return
     inputs = networks.samples(graph, np.random.default_rng(seed), 2)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("int4"), kernel)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 @pytest.mark.parametrize("kernel", [CONV, DENSE], ids=lambda k: str(k.name))
@@ -177,9 +173,7 @@ def test_price_is_the_goal_and_the_prediction(
     written = write(graph, "generic-m4", tmp_path, kernel)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
-    machine = CortexM(load("generic-m4"), tmp_path / "net.elf", count=True)
-    with EmulatedModel(machine, written.image) as model:
-        run = model.infer(tuple(x[0].tobytes() for x in inputs))
+    run = inferred(written, inputs)
     products = layer.output.size * np.prod(shape[1:])
     print(f"\n{name} {shape} {run.steps[0].cycles / products:.4f} cycles per product")
     print(f"predicted {kernel.cycles(layer) / run.steps[0].cycles - 1:+.2%}")
@@ -217,9 +211,7 @@ def test_any_layer_with_factors(
     assert serves(graph, kernel)
     inputs = networks.samples(graph, np.random.default_rng(seed), 2)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("factors"), kernel)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 def test_blocks_that_a_window_tears_apart_are_not_expanded() -> None:

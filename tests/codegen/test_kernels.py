@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -12,97 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from codegen import check_plan, emit, plan, reference
-from codegen.ir import Array, Graph
+from codegen import plan
+from codegen.ir import Graph
 from codegen.kernel import Kernel, Layer, Order
 from codegen.ops import KERNELS, OPS
-from emulator.cortex_m import CortexM
-from emulator.host import HostModel
-from emulator.model import EmulatedModel
-from targets import toolchain
-from targets.machine import ModelImage
-from targets.target import Core, Target, load
+from targets.target import Core, load
 from tests.codegen import cases, networks
+from tests.codegen.firmware import expected, on_core, on_host, write
 
 CASES = list(cases.cases())
-COMPILER = "gcc" if shutil.which("arm-none-eabi-gcc") else "zig"
-
-
-@dataclass(frozen=True)
-class Written:
-    """A project in a folder."""
-
-    folder: Path
-    target: str
-    image: ModelImage
-    sources: tuple[str, ...]
-    host_sources: tuple[str, ...]
-
-
-def write(
-    graph: Graph,
-    target: str,
-    folder: Path,
-    kernel: Kernel | None = None,
-    order: Order | None = None,
-) -> Written:
-    chosen = {"node": kernel.name} if kernel else {}
-    made = check_plan.check(plan.make(graph, load(target).core, "speed", chosen))
-    if order is not None:
-        made = _apart(made, order)
-    project = emit.emit(made, plain(target), "0" * 64)
-    for name, text in project.files.items():
-        (folder / name).write_text(text)
-    sizes = [
-        tuple(graph.tensors[p.tensor].bytes for p in ports)
-        for ports in (graph.inputs, graph.outputs)
-    ]
-    image = ModelImage("net", len(made.steps), sizes[0], sizes[1], max(made.size, 4))
-    return Written(folder, target, image, project.sources, project.host_sources)
-
-
-def _apart(made: plan.Plan, order: Order) -> plan.Plan:
-    """The plan of one step with disjoint tensors, so that either order is legal."""
-    (step,), (function,) = made.steps, made.functions
-    top = -(-max(made.size, *(slot.end for slot in step.inputs)) // 4) * 4
-    moved = replace(step.output, offset=top)
-    slots = {name: moved if slot is step.output else slot for name, slot in made.slots.items()}
-    return check_plan.check(
-        replace(
-            made,
-            steps=(replace(step, order=order, output=moved),),
-            functions=(replace(function, order=order),),
-            slots=slots,
-            size=-(-moved.end // 4) * 4,
-        )
-    )
-
-
-def plain(name: str) -> Target:
-    """A board without its console: all its RAM is the model's."""
-    return replace(load(name), family="", console="")
-
-
-def on_host(written: Written, inputs: tuple[Array, ...]) -> Array:
-    library = written.folder / "libnet.so"
-    toolchain.build_host(written.folder, written.host_sources, library)
-    return HostModel(library, written.image).run(inputs)[0]  # type: ignore[arg-type]
-
-
-def on_core(written: Written, inputs: tuple[Array, ...], compiler: str = COMPILER) -> Array:
-    elf = written.folder / "net.elf"
-    sources = ("startup.c", "main.c", *written.sources)
-    target = plain(written.target)
-    chosen = toolchain.find(compiler)
-    toolchain.build_firmware(chosen, target, written.folder, sources, "link.ld", elf)
-    with EmulatedModel(CortexM(target, elf, count=True, watch=True), written.image) as model:
-        runs = [model.infer(tuple(x[i].tobytes() for x in inputs)) for i in range(len(inputs[0]))]
-    return np.stack([np.frombuffer(run.outputs[0], np.int8) for run in runs])
-
-
-def expected(graph: Graph, inputs: tuple[Array, ...]) -> Array:
-    wanted = reference.run(graph, inputs)[0]  # type: ignore[arg-type]
-    return wanted.reshape(len(wanted), -1)
 
 
 @pytest.mark.parametrize("target", ["generic-m0plus", "generic-m4"])

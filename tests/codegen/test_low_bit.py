@@ -25,7 +25,7 @@ from codegen.quant.weight_scales import SCALES
 from targets.errors import UsageError
 from targets.target import load
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import expected, on_core, on_host, write
 
 PAIRS = [(w, s.name) for s in SCHEMES.values() for w in s.weights]
 OPERATORS = ("conv", "grouped", "depthwise", "dense")

@@ -16,7 +16,7 @@ from codegen.quant.float_rounding import FloatRequant
 from codegen.requantize import reach
 from codegen.tuned import mending
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import expected, on_core, on_host, write
 from tests.codegen.test_small_kernels import counted, layer_of
 
 X, Y = per_tensor(0.5, 3), per_tensor(1.0, -7)

@@ -20,7 +20,7 @@ from emulator.model import EmulatedModel
 from targets import toolchain
 from targets.target import load
 from tests.codegen import cases, networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, expected, on_core, write
 
 KINDS = ("random", "large", "equal", "alternating", "lowest")
 
@@ -344,9 +344,7 @@ def test_inputs_that_drive_the_lanes_furthest(
     driven += [np.resize(np.roll(ends, shift, axis=0), size) for shift in range(4)]
     inputs = (np.stack(driven).reshape(-1, *x[1:]).astype(np.int8),)
     written = write(graph, "generic-m0plus", tmp_path)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 def test_every_kernel_of_pairs_is_here() -> None:

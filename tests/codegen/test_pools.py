@@ -21,7 +21,7 @@ from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets.target import load
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, expected, on_core, write
 from tests.codegen.test_small_kernels import layer_of, measured
 from tests.codegen.test_winograd import longest_run
 
@@ -92,9 +92,7 @@ def test_every_byte_of_any_window(
         return
     inputs = networks.samples(graph, np.random.default_rng(seed))
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("pool"), kernel(name))
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 @pytest.mark.parametrize("zero_point", [-128, 127])

@@ -15,11 +15,9 @@ from codegen.ir import Graph
 from codegen.kernel import Layer
 from codegen.ops import KERNELS, OPS
 from codegen.tuned.signed_sums import BINARY, ENTRY_BYTES, TERNARY, Table
-from emulator.cortex_m import CortexM
-from emulator.model import EmulatedModel
 from targets.target import load
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, expected, inferred, on_core, on_host, write
 
 BY_NAME = {k.name: k for kind in ("conv2d", "dense") for k in KERNELS[kind]}
 TABLES = BY_NAME["conv2d.signed_sums"]
@@ -129,9 +127,7 @@ def test_any_layer(
         return
     inputs = networks.samples(graph, np.random.default_rng(seed), 2)
     written = write(graph, target, tmp_path_factory.mktemp("tables"), TABLES)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 GOALS = [
@@ -159,9 +155,7 @@ def test_price_is_the_goal_and_the_prediction(
     written = write(graph, "generic-m0plus", tmp_path, TABLES)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
-    machine = CortexM(load("generic-m0plus"), tmp_path / "net.elf", count=True)
-    with EmulatedModel(machine, written.image) as model:
-        run = model.infer(tuple(x[0].tobytes() for x in inputs))
+    run = inferred(written, inputs)
     products = layer.output.size * np.prod(shape[1:])
     print(
         f"\n{weights} {shape} {run.steps[0].instructions / products:.4f} instructions per product"

@@ -11,11 +11,9 @@ from codegen import plan
 from codegen.ir import Graph, per_tensor
 from codegen.kernel import Layer
 from codegen.ops import OPS
-from emulator.cortex_m import CortexM
-from emulator.model import EmulatedModel
 from targets.target import load
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, write
+from tests.codegen.firmware import expected, inferred, on_core, write
 
 A, B, Y = per_tensor(0.1, 5), per_tensor(0.07, -128), per_tensor(0.15, 20)
 
@@ -91,9 +89,7 @@ def counted(graph: Graph, folder: Path, within: float) -> int:
     written = write(graph, "generic-m4", folder)
     inputs = networks.samples(graph, np.random.default_rng(1), 1)
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
-    machine = CortexM(load("generic-m4"), folder / "net.elf", count=True)
-    with EmulatedModel(machine, written.image) as model:
-        run = model.infer(tuple(x[0].tobytes() for x in inputs))
+    run = inferred(written, inputs)
     layer = layer_of(graph)
     cycles = run.steps[0].cycles
     assert plan.choose(layer).cycles(layer) == pytest.approx(cycles, rel=within)

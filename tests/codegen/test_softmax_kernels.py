@@ -14,7 +14,7 @@ from codegen.ir import Graph, per_tensor
 from codegen.ops import KERNELS, OPS
 from codegen.ops.softmax import LONGEST_QUICK_ROW
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, expected, on_core, write
 from tests.codegen.test_small_kernels import counted, layer_of
 
 (RECIPROCAL,) = (k for k in KERNELS["softmax"] if k.name == "softmax.reciprocal")
@@ -59,9 +59,7 @@ def test_every_byte_of_any_row(
     graph = softmax((1, rows, length), scale, y_scale)
     inputs = networks.samples(graph, np.random.default_rng(seed))
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("softmax"), RECIPROCAL)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 @pytest.mark.parametrize("scale", [1e-5, 0.01, 3.0])

@@ -27,8 +27,8 @@ from targets.machine import ModelImage
 from targets.target import load
 from tests.codegen import networks
 from tests.codegen.chain_networks import Builder, random_chain, residual
+from tests.codegen.firmware import COMPILER
 from tests.codegen.test_chain import TARGETS, in_pairs, names, run_everywhere, with_chain
-from tests.codegen.test_kernels import COMPILER
 from thumbnet import compiler
 from thumbnet.options import CompileOptions
 

@@ -16,12 +16,9 @@ from codegen.ops import KERNELS, OPS
 from codegen.quant.scheme import BITS
 from codegen.quant.schemes import SCHEMES
 from codegen.tuned import coded
-from emulator.cortex_m import CortexM
-from emulator.model import EmulatedModel
-from targets.target import load
 from tests.codegen import networks
+from tests.codegen.firmware import every_byte, expected, inferred, on_core, write
 from tests.codegen.test_int4 import layer_of, serves
-from tests.codegen.test_kernels import expected, on_core, on_host, write
 
 TABLED = ("codebook16", "codebook4", "apot", "log2", "mxfp4", "mx4")
 CONV, DENSE = (
@@ -97,9 +94,7 @@ def test_any_layer(
         return
     inputs = networks.samples(graph, np.random.default_rng(seed), 2)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("tables"), kernel)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 def test_where_no_code_is_zero_windows_are_whole_pairs() -> None:
@@ -138,9 +133,7 @@ def test_price_is_the_goal_and_the_prediction(
     written = write(graph, "generic-m4", tmp_path, kernel)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
-    machine = CortexM(load("generic-m4"), tmp_path / "net.elf", count=True)
-    with EmulatedModel(machine, written.image) as model:
-        run = model.infer(tuple(x[0].tobytes() for x in inputs))
+    run = inferred(written, inputs)
     products = layer.output.size * np.prod(shape[1:])
     print(f"\n{scheme} {shape} {run.steps[0].cycles / products:.4f} cycles per product")
     print(f"predicted {kernel.cycles(layer) / run.steps[0].cycles - 1:+.2%}")

@@ -23,7 +23,7 @@ from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets.target import Core, load
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, expected, inferred, on_core, write
 
 NAMES = ("conv2d.winograd", "conv2d.winograd_small")
 BOTH = {kernel.name: kernel for kernel in KERNELS["conv2d"] if kernel.name in NAMES}
@@ -175,9 +175,7 @@ def test_every_byte_of_any_convolution(
         return
     inputs = extremes(graph, seed)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("winograd"), BOTH[name])
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -239,9 +237,7 @@ def test_price_is_the_goal_and_the_prediction(
     written = write(graph, "generic-m4", tmp_path, kernel)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
-    machine = CortexM(load("generic-m4"), tmp_path / "net.elf", count=True)
-    with EmulatedModel(machine, written.image) as model:
-        run = model.infer(tuple(x[0].tobytes() for x in inputs))
+    run = inferred(written, inputs)
     products = size[0] * size[1] * channels * 9 * size[2]
     assert run.steps[0].cycles <= goal * products
     assert kernel.cycles(layer) == pytest.approx(run.steps[0].cycles, rel=0.03)

@@ -14,11 +14,8 @@ from codegen.ir import Graph
 from codegen.ops import KERNELS
 from codegen.select import candidate
 from codegen.tuned import winograd_small
-from emulator.cortex_m import CortexM
-from emulator.model import EmulatedModel
-from targets.target import load
 from tests.codegen import networks
-from tests.codegen.test_kernels import expected, on_core, on_host, write
+from tests.codegen.firmware import every_byte, expected, inferred, on_core, write
 from tests.codegen.test_winograd import (
     convolution,
     convolutions,
@@ -68,9 +65,7 @@ def test_every_byte_of_any_convolution(
         return
     inputs = extremes(graph, seed)
     written = write(graph, "generic-m4", tmp_path_factory.mktemp("winograd"), KERNEL)
-    wanted = expected(graph, inputs)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    every_byte(graph, written, inputs)
 
 
 GOALS = [((32, 32, 16), 16, 0.75), ((16, 16, 32), 32, 0.73), ((8, 8, 64), 64, 0.85)]
@@ -85,9 +80,7 @@ def test_price_is_the_goal_and_the_prediction(
     written = write(graph, "generic-m4", tmp_path, KERNEL)
     inputs = tuple(x[:1] for x in extremes(graph, 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
-    machine = CortexM(load("generic-m4"), tmp_path / "net.elf", count=True)
-    with EmulatedModel(machine, written.image) as model:
-        run = model.infer(tuple(x[0].tobytes() for x in inputs))
+    run = inferred(written, inputs)
     products = size[0] * size[1] * channels * 9 * size[2]
     print(f"\n{size} {run.steps[0].cycles / products:.4f} cycles per product")
     assert run.steps[0].cycles <= goal * products
