@@ -257,10 +257,7 @@ def _dsp_instance(layer: Layer, raw: bool = False) -> Instance:
         "rows": layer.output.size // channels,
         "mended": mended,
         "stream_bytes": stream_bytes,
-        "low": even.low,
-        "high": even.high,
-        "low_byte": even.low % 256 if even.low > INT8_MIN else None,
-        "high_byte": even.high % 256 if even.high < INT8_MAX else None,
+        **packing.limits(even.low, even.high),
     }
     head = np.array([even.addend, even.shift])
     return Instance(

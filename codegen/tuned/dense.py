@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from codegen.ir import IntArray
+from codegen.quant.fixed import INT8_MAX, INT8_MIN
 from codegen.quant.float_rounding import Patch
 from codegen.tuned import mending
 from codegen.tuned.lanes import EVEN_ODD, halves, signed
@@ -122,6 +123,16 @@ def stores(width: int, channels: int) -> tuple[list[list[Store]], list[list[Stor
     return [even[i : i + 2] for i in range(0, len(even), 2)], [
         odd[i : i + 2] for i in range(0, len(odd), 2)
     ]
+
+
+def limits(low: int, high: int) -> dict[str, object]:
+    """Limits of results as the templates want them: as bytes too, None where saturation keeps them."""
+    return {
+        "low": low,
+        "high": high,
+        "low_byte": low % 256 if low > INT8_MIN else None,
+        "high_byte": high % 256 if high < INT8_MAX else None,
+    }
 
 
 def params(channels: int, length: int, raw: bool) -> dict[str, object]:

@@ -167,10 +167,7 @@ def kernel(
         numbers = params(layer, held, rule) | {
             "rows": layer.output.size // channels,
             "stream_bytes": 4 * len(words),
-            "low": rule.low,
-            "high": rule.high,
-            "low_byte": rule.low % 256 if rule.low > INT8_MIN else None,
-            "high_byte": rule.high % 256 if rule.high < INT8_MAX else None,
+            **dense.limits(rule.low, rule.high),
         }
         head = np.array([rule.addend, rule.shift])
         counted = 4 * len(blocks(channels).starts) * int(str(numbers["block_words"]))
