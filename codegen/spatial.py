@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.build import Builder, OnnxNode
 from codegen.ir import FloatArray
-from codegen.ops.reshape import reshape
-from codegen.ops.transpose import channels_first, channels_last
+from codegen.onnx_node import OnnxNode
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
@@ -70,25 +68,6 @@ def read_window(node: OnnxNode, kernel: tuple[int, ...], sizes: Pair) -> Window:
     area = (1, kernel[0]) if dims == 1 else (kernel[0], kernel[1])
     window = Window(area, stride, (0, 0, 0, 0), dilation)
     return Window(area, stride, _pads(node, window, dims, sizes), dilation)
-
-
-def to_image(node: OnnxNode, b: Builder, name: str) -> str:
-    """A channel-first tensor of ONNX as an image; a rank-3 one gets a single row."""
-    if b.rank(name) not in (3, 4):
-        raise node.unsupported(f"{b.rank(name)} axes; only 1-D and 2-D are supported")
-    image = channels_last(b, name, node.sources)
-    if b.rank(image) == 4:
-        return image
-    _, width, channels = b.shape(image)
-    return reshape(b, image, (1, 1, width, channels), node.sources)
-
-
-def from_image(node: OnnxNode, b: Builder, image: str, rank: int) -> str:
-    """An image as the channel-first tensor of the given rank that ONNX expects."""
-    if rank == 3:
-        _, _, width, channels = b.shape(image)
-        image = reshape(b, image, (1, width, channels), node.sources)
-    return channels_first(b, image, node.sources)
 
 
 def _pair(node: OnnxNode, key: str, dims: int) -> Pair:

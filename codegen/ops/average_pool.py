@@ -11,6 +11,7 @@ import numpy as np
 
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
+from codegen.images import from_image, to_image
 from codegen.ir import Array, IntArray, Tensor
 from codegen.kernel import (
     BOTH_ORDERS,
@@ -25,7 +26,7 @@ from codegen.kernel import (
 from codegen.ops.pad import Pad
 from codegen.pooling import grown, read_pool
 from codegen.requantize import Rounding, Scaling, rule, scaling, sum_reach
-from codegen.spatial import Pair, Window, from_image, to_image
+from codegen.spatial import Pair, Window
 from codegen.tuned import pools
 from codegen.tuned.lanes import lane
 

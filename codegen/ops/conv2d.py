@@ -12,13 +12,14 @@ import numpy.typing as npt
 
 from codegen import conv_portable, expand, window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
+from codegen.images import from_image, to_image
 from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import Footprint, Kernel, Layer
 from codegen.ops.reshape import reshape
 from codegen.ops.transpose import channels_last
 from codegen.quant.fixed import INT8_MAX, INT8_MIN, clamp_range, exact_matmul, stable_matmul
 from codegen.requantize import ONE, Rounding, Scaling, rule, weighted
-from codegen.spatial import Window, from_image, padded, read_window, to_image
+from codegen.spatial import Window, padded, read_window
 from codegen.tuned import (
     conv_pairs,
     depthwise,

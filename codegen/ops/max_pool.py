@@ -12,10 +12,11 @@ import numpy as np
 
 from codegen import window
 from codegen.build import Builder, Converter, OnnxNode, as_floats
+from codegen.images import from_image, to_image
 from codegen.ir import Array, Tensor
 from codegen.kernel import BOTH_ORDERS, NO_SMLAD, Footprint, Instance, Kernel, Layer, unmet
 from codegen.pooling import grown, read_pool
-from codegen.spatial import Window, from_image, to_image
+from codegen.spatial import Window
 from codegen.tuned import pools
 
 

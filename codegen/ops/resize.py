@@ -10,10 +10,10 @@ from typing import ClassVar
 import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode
+from codegen.images import from_image, to_image
 from codegen.ir import Array, FloatArray, Tensor
 from codegen.kernel import Constant, Instance, Kernel, Layer
 from codegen.limits import MAX_ACTIVATION
-from codegen.spatial import from_image, to_image
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from tests.codegen.networks import (
     INT8,
     binary,
     constant,
+    in_nibbles,
     network,
     stored,
     weighted,
@@ -219,6 +220,12 @@ def _low_bit(g: np.random.Generator) -> Iterator[Case]:
             yield Case(f"int4-dense-{length}-all{code}", graph)
             graph = stored(conv(), (1, 3, 3, length), (8, 1, 1, length), g, "int4", "uniform", code)
             yield Case(f"int4-conv-{length}-all{code}", graph)
+    for stride in (1, 2):
+        deep = conv((stride, stride), (1, 1, 1, 1), groups=5)
+        graph = weighted(deep, (1, 7, 6, 5), (5, 3, 3, 1), g, ((0.05, 3), (0.4, -11)))
+        yield Case(f"int4-depthwise-s{stride}", in_nibbles(graph, stride))
+    graph = weighted(same, (1, 6, 5, 8), (8, 3, 3, 8), g, ((0.05, 3), (1.5, -11)))
+    yield Case("int4-winograd", in_nibbles(graph, 1))
 
 
 def _float_rounding(g: np.random.Generator) -> Iterator[Case]:

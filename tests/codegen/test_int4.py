@@ -115,7 +115,7 @@ def layers(draw: st.DrawFn) -> tuple[Graph, Kernel]:
     return networks.stored(conv, (1, *size), window, generator, *rest), CONV
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(made=layers(), seed=st.integers(0, 2**32))
 def test_any_layer(
     made: tuple[Graph, Kernel], seed: int, tmp_path_factory: pytest.TempPathFactory

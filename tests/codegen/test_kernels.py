@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +22,7 @@ from tests.codegen import cases, networks
 from tests.codegen.firmware import expected, on_core, on_host, write
 
 CASES = list(cases.cases())
+FEW = 4  # cases of each kind in the default suite
 
 
 @pytest.mark.parametrize("target", ["generic-m0plus", "generic-m4"])
@@ -54,8 +58,21 @@ def _variants() -> list[tuple[cases.Case, Kernel, str]]:
     return found
 
 
+def _few_first(found: Sequence[tuple[Any, ...]], key: Callable[[Any], object]) -> list[Any]:
+    """The first few of every kind for the default suite, the rest for the sweep."""
+    seen: Counter[object] = Counter()
+    marked = []
+    for each in found:
+        seen[key(each)] += 1
+        rest = (pytest.mark.sweep,) if seen[key(each)] > FEW else ()
+        marked.append(pytest.param(*each, marks=rest))
+    return marked
+
+
 @pytest.mark.parametrize(
-    ("case", "kernel", "target"), _variants(), ids=lambda x: getattr(x, "name", str(x))
+    ("case", "kernel", "target"),
+    _few_first(_variants(), lambda found: (found[1].name, found[2])),
+    ids=lambda x: getattr(x, "name", str(x)),
 )
 def test_variants_agree(case: cases.Case, kernel: Kernel, target: str, tmp_path: Path) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(4))
@@ -78,7 +95,9 @@ def _both_orders() -> list[tuple[cases.Case, Kernel]]:
 
 @pytest.mark.parametrize("order", ["ascending", "descending"])
 @pytest.mark.parametrize(
-    ("case", "kernel"), _both_orders(), ids=lambda x: getattr(x, "name", str(x))
+    ("case", "kernel"),
+    _few_first(_both_orders(), lambda found: found[1].name),
+    ids=lambda x: getattr(x, "name", str(x)),
 )
 def test_both_orders_agree(case: cases.Case, kernel: Kernel, order: Order, tmp_path: Path) -> None:
     inputs = networks.samples(case.graph, np.random.default_rng(6))

@@ -109,7 +109,9 @@ def _theirs(graph: Graph, model: Path, samples: data.DataSet) -> Steps:
     return limited
 
 
-@pytest.mark.parametrize("name", ["kws", "ic", "ad"])
+@pytest.mark.parametrize(
+    "name", ["ad", *(pytest.param(name, marks=pytest.mark.sweep) for name in ("kws", "ic"))]
+)
 def test_the_firmware_follows(name: str, data_dir: Path, tmp_path: Path) -> None:
     """No calibration data is needed, and the emulated core gives the reference's bytes."""
     model = tmp_path / f"{name}.onnx"

@@ -114,7 +114,7 @@ def layers(draw: st.DrawFn) -> Graph:
     return ternary_codes(graph, generator) if (weights, code) == ("ternary", None) else graph
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     graph=layers(),
     seed=st.integers(0, 2**32),
