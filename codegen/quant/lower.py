@@ -23,8 +23,7 @@ from codegen.quant.scheme import BITS, Scheme, counted
 from targets.errors import UsageError
 
 INT8_WIDTH = 8
-LARGE_END = 0.1  # of all weights
-LARGER_END = 0.25  # for weights of fewer than four bits, which cost an end more
+LARGE_END = 0.25  # of all weights
 Chosen = Mapping[str, tuple[str, Scheme]]
 """Weights and scheme by a layer's output; layers that are not named stay int8."""
 
@@ -48,9 +47,8 @@ class Formats:
 def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
     """The layers to lower. Unless they are named, depthwise ones stay int8, and so do the first and the last.
 
-    A first or last layer with more than a tenth of all weights (a quarter, where they get fewer than four
-    bits) is lowered too: little would be saved without it. Integer weights that a model brings are never
-    rounded: they must be such as the format holds.
+    A first or last layer with more than a quarter of all weights is lowered too: little would be saved
+    without it. Integer weights that a model brings are never rounded: they must be such as the format holds.
 
     Raises:
         UsageError: no such layer or format, or a model that brings other integer weights.
@@ -71,7 +69,7 @@ def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
     ends = {
         name
         for name in (*list(weighted)[:1], *list(weighted)[-1:])
-        if sizes[name] <= _large(formats.usual) * sum(sizes.values())
+        if sizes[name] <= LARGE_END * sum(sizes.values())
     }
     chosen = {}
     for name, node in weighted.items():
@@ -92,13 +90,6 @@ def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
                     node=name,
                 )
     return chosen
-
-
-def _large(usual: Format) -> float:
-    """The share of all weights above which an end is not kept in int8."""
-    return (
-        LARGE_END if BITS.get(usual.weights or "int4", INT8_WIDTH) >= BITS["int4"] else LARGER_END
-    )
 
 
 def _has_format(graph: Graph, node: Node, wanted: Format) -> bool:

@@ -18,7 +18,7 @@ from tests.thumbnet.test_cli import DATA, DIGITS, failure, result, thumbnet
 from thumbnet import finetuning
 from thumbnet.finetuning import FinetuneOptions
 
-MIX, POINTWISE, HEAD = "/mix/conv/Conv", "/pointwise/conv/Conv", "/head/Gemm"
+MIX, POINTWISE = "/mix/conv/Conv", "/pointwise/conv/Conv"
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +39,12 @@ def test_where_training_begins(training_data: Path, tmp_path: Path) -> None:
     start, chosen = finetuning.begin(graph, options)
     names = {n.output: n.label for n in graph.nodes if isinstance(n.op, Conv2D | Dense)}
     forms = {names[output]: (f.weights, f.scheme) for output, f in start.forms.items()}
-    assert forms.pop(MIX) == ("ternary", "ttq")
-    assert forms.pop(POINTWISE) == forms.pop(HEAD) == ("int4", "uniform")
-    assert set(forms.values()) == {("int8", "uniform")} and len(forms) == 2
+    assert forms.pop(MIX) == ("ternary", "ttq") and forms.pop(POINTWISE) == ("int4", "uniform")
+    assert set(forms.values()) == {("int8", "uniform")} and len(forms) == 3
     for node in graph.nodes:
         if node.output in start.forms and node.label != MIX:
             stored = start.rounded.tensors[node.inputs[1]].values
-            limit = 7 if node.label in (POINTWISE, HEAD) else 127
+            limit = 7 if node.label == POINTWISE else 127
             assert np.abs(stored.astype(int)).max() <= limit
     ends = {start.roots[p.tensor] for p in (*graph.inputs, *graph.outputs)}
     widths = {root: form.high - form.low for root, form in start.grids.items()}
@@ -53,8 +52,7 @@ def test_where_training_begins(training_data: Path, tmp_path: Path) -> None:
     assert sum(width == 15 for width in widths.values()) == 4
     assert start.grids[start.roots[graph.inputs[0].tensor]].fixed
     named = finetuning.named(start.graph, chosen)
-    widths_of = {name: f.weights for name, f in named.items()}
-    assert widths_of == {MIX: "ternary", POINTWISE: "int4", HEAD: "int4"}
+    assert {name: f.weights for name, f in named.items()} == {MIX: "ternary", POINTWISE: "int4"}
 
 
 def test_wrong_requests_are_refused(training_data: Path) -> None:
@@ -108,7 +106,8 @@ def test_a_trained_model_runs_byte_for_byte(
     assert sorted(p.name for p in out.iterdir()) == ["digits.onnx", "finetune.json", "recipe.toml"]
     layers = tomllib.loads((out / "recipe.toml").read_text())["layers"]
     assert {name: layer["weights"] for name, layer in layers.items()} == {
-        name: weights for name in (MIX, POINTWISE, HEAD) if name != HEAD or weights == "int4"
+        MIX: weights,
+        POINTWISE: weights,
     }
     ran = result(
         *("run", out / "digits.onnx", "--recipe", out / "recipe.toml", "--data", DATA),
