@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -27,14 +28,15 @@ class EmulatedInference(Inference):
     events: tuple[Mapping[int, Events], ...] = ()
 
 
-class _Booted:
+class _Booted(ABC):
     """A firmware on a machine: booted by `with`, closed behind it."""
 
     def __init__(self, machine: Engine) -> None:
         self._machine = machine
 
+    @abstractmethod
     def _boot(self) -> None:
-        raise NotImplementedError
+        """Runs to where functions can be called."""
 
     def __enter__(self) -> Self:
         """Boots the firmware."""
