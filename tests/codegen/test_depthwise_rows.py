@@ -23,7 +23,7 @@ from emulator import elf
 from emulator.cortex_m import CortexM
 from emulator.model import EmulatedModel
 from targets.target import load
-from tests.codegen import networks
+from tests.codegen import networks, test_depthwise_strips
 from tests.codegen.firmware import every_byte, expected, on_core, write
 from tests.codegen.test_depthwise_strips import (
     LOW,
@@ -38,6 +38,7 @@ from tests.codegen.test_depthwise_strips import (
 )
 from tests.codegen.test_winograd import longest_run
 
+STRIPS = test_depthwise_strips.KERNEL
 NAME = "conv2d.depthwise_rows"
 BY_NAME = {kernel.name: kernel for kernel in KERNELS["conv2d"]}
 KERNEL, BYTES, INT4 = (
@@ -208,6 +209,8 @@ def test_narrow_weights_cost_three_cycles_per_channel_and_strip(
     assert each == (6 if kernel is INT4 else 10)
 
 
+@pytest.mark.sweep
+@pytest.mark.parametrize("kernel", [KERNEL, STRIPS], ids=lambda kernel: str(kernel.name))
 @pytest.mark.parametrize("extreme", [None, -128, 127])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("columns", [5, 15])
@@ -216,21 +219,28 @@ def test_narrow_weights_cost_three_cycles_per_channel_and_strip(
     [("generic-m4", "zig"), ("generic-m7", "gcc"), ("generic-m33", "gcc"), ("generic-m33", "zig")],
 )
 def test_every_byte_on_other_cores_and_compilers(
-    stride: int, columns: int, extreme: int | None, target: str, compiler: str, tmp_path: Path
+    kernel: Kernel,
+    stride: int,
+    columns: int,
+    extreme: int | None,
+    target: str,
+    compiler: str,
+    tmp_path: Path,
 ) -> None:
     graph = convolution((5, columns, 6), extreme, stride=(stride, stride))
-    written = write(graph, target, tmp_path, KERNEL)
+    written = write(graph, target, tmp_path, kernel)
     inputs = samples(graph, 7)
     np.testing.assert_array_equal(on_core(written, inputs, compiler), expected(graph, inputs))
 
 
+@pytest.mark.parametrize("kernel", [KERNEL, STRIPS], ids=lambda kernel: str(kernel.name))
 @pytest.mark.parametrize("size", [(7, 9, 8), (6, 8, 7), (5, 5, 4), (2, 5, 4)])
-def test_output_may_run_over_the_input(size: Size, tmp_path: Path) -> None:
+def test_output_may_run_over_the_input(kernel: Kernel, size: Size, tmp_path: Path) -> None:
     """Both lie within the size of one and three rows, and every byte is right."""
     graph = convolution(size)
-    written = write(graph, "generic-m4", tmp_path, KERNEL)
+    written = write(graph, "generic-m4", tmp_path, kernel)
     rows, columns, channels = size
-    most = (rows + min(rows, 3)) * columns * channels + KERNEL.scratch(layer_of(graph))
+    most = (rows + min(rows, 3)) * columns * channels + kernel.scratch(layer_of(graph))
     assert written.image.arena_size <= most + 8
     inputs = samples(graph, 3)
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))

@@ -149,33 +149,6 @@ def test_every_byte_of_any_convolution(
     every_byte(graph, written, inputs)
 
 
-@pytest.mark.parametrize("extreme", [None, -128, 127])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize(
-    ("target", "compiler"),
-    [("generic-m4", "zig"), ("generic-m7", "gcc"), ("generic-m33", "gcc"), ("generic-m33", "zig")],
-)
-def test_every_byte_on_other_cores_and_compilers(
-    stride: int, extreme: int | None, target: str, compiler: str, tmp_path: Path
-) -> None:
-    graph = convolution((5, 15, 6), extreme, stride=(stride, stride))
-    written = write(graph, target, tmp_path, KERNEL)
-    inputs = samples(graph, 7)
-    np.testing.assert_array_equal(on_core(written, inputs, compiler), expected(graph, inputs))
-
-
-@pytest.mark.parametrize("size", [(7, 9, 8), (6, 8, 7), (2, 5, 4)])
-def test_output_may_run_over_the_input(size: Size, tmp_path: Path) -> None:
-    """Both lie within the size of one and three rows, and every byte is right."""
-    graph = convolution(size)
-    written = write(graph, "generic-m4", tmp_path, KERNEL)
-    rows, columns, channels = size
-    most = (rows + min(rows, 3)) * columns * channels + KERNEL.scratch(layer_of(graph))
-    assert written.image.arena_size <= most + 8
-    inputs = samples(graph, 3)
-    np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
-
-
 # Cycles for each product of an input and a weight, at most.
 PRICES = [
     ((48, 48, 16), 1, SAME, 1.80),
