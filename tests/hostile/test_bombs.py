@@ -14,7 +14,6 @@ from tests.hostile.bombs import bombs
 ROOT = Path(__file__).resolve().parents[2]
 MOST_SECONDS = 2.0
 MOST_BYTES = 512 << 20
-UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 
 @pytest.fixture(scope="module")
@@ -33,4 +32,4 @@ def test_a_bomb_is_refused(name: str, tried: dict[str, dict[str, object]]) -> No
     found = tried[name]
     assert isinstance(found["said"], str) and found["said"]
     assert isinstance(found["seconds"], float) and found["seconds"] < MOST_SECONDS
-    assert isinstance(found["peak"], int) and found["peak"] * UNIT < MOST_BYTES
+    assert isinstance(found["peak"], int) and found["peak"] < MOST_BYTES
