@@ -122,7 +122,7 @@ def _binary(layer: dict[str, Any], generator: np.random.Generator) -> Graph:
     return verify_quantized(Graph("net", tensors, (node,), (_port(x),), (_port(y),)))
 
 
-def _inputs(graph: Graph) -> tuple[reference.Int8Array, ...]:
+def _inputs(graph: Graph) -> tuple[reference.Stored, ...]:
     """A random sample as the device holds it."""
     generator = np.random.default_rng(3)
     tensors = [graph.tensors[port.tensor] for port in graph.inputs]

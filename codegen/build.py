@@ -9,9 +9,11 @@ from typing import TypeAlias
 
 import numpy as np
 
-from codegen.ir import Array, FloatArray, Graph, Node, Op, Port, Quant, Tensor
+from codegen.ir import ITEM_BYTES, Array, FloatArray, Graph, Node, Op, Port, Quant, Tensor
 from codegen.limits import MAX_ACTIVATION, MAX_ELEMENTS, MAX_RANK
+from codegen.moves import Reshape, ToFloat, ToGrid
 from codegen.onnx_node import OnnxNode
+from codegen.plain import PlainOp
 from codegen.qdq import constant_value
 from targets.errors import UnsupportedModel
 
@@ -39,8 +41,11 @@ def finite(array: Array, name: str) -> FloatArray:
 class Builder:
     """A graph under construction. ONNX value names map to tensors through `get` and `set`."""
 
-    def __init__(self) -> None:
-        """An empty graph."""
+    def __init__(self, floats: bool = False) -> None:
+        """An empty graph; `floats` says whether all of it is to compute on plain numbers."""
+        self.floats = floats
+        self.led: set[str] = set()  # with an axis 0 for samples that the ONNX tensor has not
+        self._plain: dict[str, str] = {}
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[Node] = []
         self.inputs: list[Port] = []
@@ -63,14 +68,106 @@ class Builder:
         self._by_onnx_name[onnx_name] = tensor
 
     def read(self, node: OnnxNode, index: int) -> str:
-        """The tensor of a node's operand that must be present."""
+        """The tensor of a node's operand that must be present, as an operator on reals takes it."""
+        name = self._given(node, index)
+        tensor = self.tensors[name]
+        if tensor.data is not None or (tensor.dtype is None and name not in self.led):
+            return name
+        return self._as_real(node, name)
+
+    def plain(self, node: OnnxNode, index: int) -> str:
+        """The tensor of a node's operand that must be present, as plain numbers under an axis for samples."""
+        name = self._given(node, index)
+        if name not in self._plain:
+            self._plain[name] = self._as_plain(node, name)
+        return self._plain[name]
+
+    def dtype(self, name: str) -> str:
+        """The type of a tensor of plain numbers."""
+        found = self.tensors[name].dtype
+        if found is None:
+            raise UnsupportedModel(f"{name!r} holds no plain numbers")
+        return found
+
+    def plain_shape(self, name: str) -> tuple[int, ...]:
+        """The shape in ONNX of a tensor that `plain` gave: without the axis for samples."""
+        return self.tensors[name].shape[1:]
+
+    def plain_constant(self, array: Array, hint: str, dtype: str | None = None) -> str:
+        """A constant of plain numbers; it gets the axis for samples."""
+        kind = dtype or array.dtype.name
+        kind = "float32" if kind in ("float16", "float64", "bfloat16") else kind
+        if kind not in ITEM_BYTES:
+            raise UnsupportedModel(f"constant {hint!r} is of type {kind}")
+        name = self.constant(array.reshape(1, *array.shape), hint)
+        tensor = replace(self.tensors[name], dtype=kind)
+        self.tensors[name] = replace(tensor, data=tensor.values.astype(tensor.numpy))
+        self.led.add(name)
+        return name
+
+    def reads_plain(self, node: OnnxNode) -> bool:
+        """Whether some operand of a node holds plain numbers."""
+        found = (self._by_onnx_name.get(name) for name in node.inputs if name)
+        return any(name is not None and self.tensors[name].dtype is not None for name in found)
+
+    def mark(self) -> tuple[int, int]:
+        """Where the graph stands; see `roll_back`."""
+        return len(self.nodes), len(self.tensors)
+
+    def roll_back(self, mark: tuple[int, int]) -> None:
+        """Forgets nodes and tensors that were added since a mark."""
+        del self.nodes[mark[0] :]
+        for name in list(self.tensors)[mark[1] :]:
+            del self.tensors[name]
+            self.led.discard(name)
+        self._plain = {key: name for key, name in self._plain.items() if name in self.tensors}
+
+    def _given(self, node: OnnxNode, index: int) -> str:
         if not node.has(index):
             raise node.unsupported(f"operand {index} is missing")
         return self.get(node.inputs[index])
 
+    def _as_real(self, node: OnnxNode, name: str) -> str:
+        """Plain float32 numbers as reals, whose axis 0 is the ONNX tensor's batch of one."""
+        tensor = self.tensors[name]
+        if tensor.dtype not in (None, "float32"):
+            raise node.unsupported(f"it computes on numbers of type {tensor.dtype}")
+        shape = tensor.shape[1:] if name in self.led else tensor.shape
+        if not shape or shape[0] != 1:
+            raise node.unsupported(
+                f"an operand has shape {list(shape)}: no batch of one comes first"
+            )
+        op: Op = ToGrid(shape) if tensor.dtype else Reshape(shape)
+        return self.emit(op, (name,), node.sources, f"{name}.real")
+
+    def _as_plain(self, node: OnnxNode, name: str) -> str:
+        tensor = self.tensors[name]
+        if tensor.dtype is not None and name in self.led:
+            return name
+        if tensor.data is not None:
+            if tensor.quant is not None:
+                return self.plain_constant(constant_value(tensor), name)
+            return self.plain_constant(tensor.data, name)
+        if name in self.stored_types:
+            raise node.unsupported("it computes on integers that no DequantizeLinear reads")
+        shape = (1, *tensor.shape)
+        op: Op = Reshape(shape) if tensor.dtype else ToFloat(shape)
+        found = self.emit(op, (name,), node.sources, f"{name}.plain")
+        self.led.add(found)
+        return found
+
     def write(self, node: OnnxNode, tensor: str) -> None:
         """Records the tensor that a node's first output became."""
         self.set(node.outputs[0], tensor)
+
+    def plain_input(self, name: str, shape: tuple[int, ...], dtype: str) -> str:
+        """Adds a graph input of plain numbers; it gets an axis for samples unless it has a batch of one."""
+        led = not shape or shape[0] != 1
+        tensor = self.input(name, (1, *shape) if led else shape)
+        self.tensors[tensor] = replace(self.tensors[tensor], dtype=dtype)
+        if led:
+            self.led.add(tensor)
+        return tensor
 
     def input(self, name: str, shape: tuple[int, ...], dtype: str = "float32") -> str:
         """Adds a graph input; the type is remembered where the file's holds integers."""
@@ -103,7 +200,10 @@ class Builder:
         _check_shape(op, label, shape)
         output = self._fresh(hint or label)
         self.tensors[output] = Tensor(output, shape)
-        self._pass_on(op, inputs, output, label)
+        if isinstance(op, PlainOp) or self.tensors[inputs[0]].dtype is not None:
+            self._type(op, inputs, output, label)
+        else:
+            self._pass_on(op, inputs, output, label)
         self.nodes.append(Node(op, tuple(inputs), output, sources))
         return output
 
@@ -165,6 +265,20 @@ class Builder:
         tensors = {key: tensor for key, tensor in self.tensors.items() if key in used}
         return Graph(name, tensors, tuple(self.nodes), tuple(self.inputs), ports)
 
+    def _type(self, op: Op, inputs: Sequence[str], output: str, label: str) -> None:
+        """The type of an operator's plain result; moving plain numbers changes no type."""
+        types = tuple(self.tensors[name].dtype or "float32" for name in inputs)
+        dtype: str | None = types[0]
+        if isinstance(op, PlainOp):
+            try:
+                dtype = op.result_type(types)
+            except ValueError as error:
+                raise UnsupportedModel(f"{op.kind} {label!r}: {error}", node=label) from error
+            self.led.add(output)
+        elif isinstance(op, ToGrid):
+            dtype = None
+        self.tensors[output] = replace(self.tensors[output], dtype=dtype)
+
     def _pass_on(self, op: Op, inputs: Sequence[str], output: str, label: str) -> None:
         """Stored integers may be moved and clipped; whoever computes must read them as reals."""
         kinds = {(self.tensors[x].quant, self.stored_types.get(x)) for x in inputs}
@@ -177,6 +291,8 @@ class Builder:
         self.annotate(output, quant, dtype)
 
     def _port(self, onnx_name: str, tensor: str) -> Port:
+        if tensor in self.led and self.shape(tensor)[1:2] == (1,):
+            tensor = self.emit(Reshape(self.shape(tensor)[1:]), (tensor,), (), f"{tensor}.out")
         shape = self.shape(tensor)
         return Port(onnx_name, tensor, shape, tuple(range(len(shape))))
 

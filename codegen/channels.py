@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from codegen.ir import Graph, Node
+from codegen.moves import Reshape
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
 from codegen.ops.mean import Mean
-from codegen.ops.reshape import Reshape
 
 CHANNELWISE = frozenset({"lookup", "add", "mul", "max_pool", "average_pool", "resize"})
 

@@ -117,8 +117,28 @@ def _whole(step: Step) -> list[Event]:
 
 def _events(step: Step) -> list[Event] | None:
     """Events of a step whose output overlaps an input; None when its operator allows no overlap."""
-    find = EVENTS.get(step.layer.node.op.kind)
+    kind = step.layer.node.op.kind
+    if step.layer.is_plain:
+        return list(_item_by_item(step)) if kind in IN_PLACE else None
+    find = EVENTS.get(kind)
     return None if find is None else list(find(step))
+
+
+def _item_by_item(step: Step) -> Iterator[Event]:
+    """Plain numbers: what lies at an element's place is read, then the element is written."""
+    count, end = step.layer.output.size, step.output.size
+    size = end // count
+    operands: list[tuple[int, int]] = []  # operand, bytes of an element
+    whole: list[tuple[int, int]] = []  # operand, bytes
+    for index, (slot, tensor) in enumerate(zip(step.inputs, step.layer.activations, strict=True)):
+        if tensor.size == count:
+            operands.append((index, slot.size // count))
+        else:
+            whole.append((index, slot.size))
+    for item in range(count):
+        reads = [(index, item * width, (item + 1) * width) for index, width in operands]
+        reads += [(index, 0, all_of_it) for index, all_of_it in whole]
+        yield reads, item * size, (item + 1) * size
 
 
 def _elementwise(step: Step) -> Iterator[Event]:
@@ -334,6 +354,8 @@ BANDS: Mapping[str, int] = {
     "conv2d.winograd_int4": 2,
 }
 
+IN_PLACE = frozenset({"map"})
+"""Operators on plain numbers that may write over an operand."""
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "add": _elementwise,
     "average_pool": _windowed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,15 +15,17 @@ import numpy as np
 from codegen import __version__, emit_chain, firmware
 from codegen.arrange import ALIGNMENT, Slot
 from codegen.functions import Function
-from codegen.ir import Port, macs
+from codegen.ir import ITEM_BYTES, Port, macs, per_tensor
 from codegen.kernel import Constant
 from codegen.names import comment, identifier
+from codegen.plain import PLAIN_TYPES, c_number, ctype
 from codegen.plan import Plan, Step
 from targets import console as consoles
 from targets.console import Console
 from targets.target import Core, Target
 
 NUMBERS_PER_ROW = 16
+NUMPY_NAMES = {"float": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +169,16 @@ def _kernels_in_assembly(model: Model, functions: list[Function]) -> str:
 def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:
     """A C file with these kernels and the helpers that they use."""
     bodies = [render(f.kernel.template, f=f, order=f.order, **f.instance.params) for f in functions]
-    text = "".join(bodies)
+    functions_used = math_functions("".join(bodies))
+    text = "".join((*functions_used, *bodies))
     exact = "requantize_float(" in text
     return render(
         "kernels.c.j2",
         model=model,
         core=core,
         bodies=[body.rstrip("\n") for body in bodies],
+        plain_types=[(n, t) for n, t in PLAIN_TYPES.items() if re.search(rf"\b{n}\b", text)],
+        math=functions_used,
         uses_high_word="high_word(" in text,
         uses_requantize_float=exact,
         uses_requantize_limbs="requantize_limbs(" in text,
@@ -184,6 +190,25 @@ def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:
         uses_saturate=exact or "saturate(" in text,
         uses_saturate_wide="saturate_wide(" in text,
     )
+
+
+def math_functions(text: str) -> list[str]:
+    """The functions of real numbers that C text calls, and those that they call; callees first.
+
+    Each is a file of templates/math/ with the function's name; codegen/real_math.py computes the same.
+    """
+    found: dict[str, str] = {}
+
+    def collect(caller: str) -> None:
+        for name in sorted(set(re.findall(r"\b(real_[a-z0-9_]+)\(", caller)) - found.keys()):
+            body = render(f"math/{name}.c.j2").rstrip("\n")
+            found[name] = ""  # no function calls itself, not even through another
+            collect(body.partition("\n{")[2])
+            del found[name]
+            found[name] = body
+
+    collect(text)
+    return list(found.values())
 
 
 def figures(plan: Plan) -> dict[str, int]:
@@ -207,7 +232,7 @@ def _ports(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> dict[str, Any]:
     tensor = plan.graph.tensors[port.tensor]
-    assert tensor.quant is not None
+    quant = tensor.quant or per_tensor(1.0, 0)
     direction = "output" if is_output else "input"
     suffix = "" if alone else f"_{index}"
     moved = port.perm != tuple(range(len(port.perm)))
@@ -220,8 +245,11 @@ def _port(plan: Plan, port: Port, index: int, is_output: bool, alone: bool) -> d
         "comment": f"{direction.capitalize()} {index}, {comment(port.name)}",
         "shape": tensor.shape,
         "size": tensor.bytes,
-        "scale": f"{tensor.quant.scale:.9e}",
-        "zero_point": tensor.quant.zero_point,
+        "scale": f"{quant.scale:.9e}",
+        "zero_point": quant.zero_point,
+        "ctype": ctype(tensor),
+        "type": tensor.dtype,
+        "width": ITEM_BYTES[tensor.dtype or "int8"],
         "offset": plan.slots[port.tensor].offset if port.tensor in plan.slots else None,
         "note": f"\n * Channels last; [{shape}] in the ONNX model." if moved else "",
     }
@@ -295,17 +323,14 @@ def _weights_crc(plan: Plan) -> int:
     crc = 0
     for step in plan.steps:
         for constant in step.instance.constants:
-            kind = np.dtype(constant.ctype.removesuffix("_t")).newbyteorder("<")
+            kind = np.dtype(NUMPY_NAMES.get(constant.ctype, constant.ctype.removesuffix("_t")))
             values = constant.data.ravel() if constant.data.size else np.zeros(1)
-            crc = zlib.crc32(values.astype(kind).tobytes(), crc)
+            crc = zlib.crc32(values.astype(kind.newbyteorder("<")).tobytes(), crc)
     return crc
 
 
 def _rows(constant: Constant) -> Iterator[str]:
     values = constant.data.ravel().tolist() or [0]
-    # C has no negative literals: INT32_MIN would be an expression of type long.
-    words = ["(-2147483647 - 1)" if value == -(2**31) else str(value) for value in values]
-    if constant.ctype.startswith("uint"):
-        words = [f"{word}u" for word in words]
+    words = [c_number(value, constant.ctype) for value in values]
     for start in range(0, len(words), NUMBERS_PER_ROW):
         yield ", ".join(words[start : start + NUMBERS_PER_ROW]) + ","

@@ -64,6 +64,12 @@ def _on_grid(graph: Graph, name: str, values: Array) -> Array:
     return values if grid is None else dequantize(quantize(values, grid), grid)
 
 
+def _typed(graph: Graph, port: Port, array: Array) -> Array:
+    """Samples as the input's numbers: float32 for reals."""
+    tensor = graph.tensors[port.tensor]
+    return array.astype(np.float32 if tensor.dtype is None else tensor.numpy, copy=False)
+
+
 def _run(
     graph: Graph, constants: dict[str, Array], inputs: tuple[Array, ...], watch: Watch | None
 ) -> tuple[Array, ...]:
@@ -71,7 +77,7 @@ def _run(
     last = {name: index for index, node in enumerate(graph.nodes) for name in node.inputs}
     last |= {port.tensor: len(graph.nodes) for port in graph.outputs}
     for port, array in zip(graph.inputs, inputs, strict=True):
-        values[port.tensor] = _on_grid(graph, port.tensor, np.asarray(array, np.float32))
+        values[port.tensor] = _on_grid(graph, port.tensor, _typed(graph, port, array))
         if watch:
             watch(port.tensor, values[port.tensor])
     for index, node in enumerate(graph.nodes):

@@ -35,6 +35,7 @@ def dump(graph: Graph) -> bytes:
                     "shape": t.shape,
                     "quant": dataclasses.asdict(t.quant) if t.quant else None,
                     "data": keys.get(t.name),
+                    "dtype": t.dtype,
                 }
                 for t in graph.tensors.values()
             ],
@@ -118,6 +119,7 @@ def _graph(text: dict[str, list[dict[str, object]]], arrays: Mapping[str, Array]
             shape=fields["shape"],  # type: ignore[arg-type]
             quant=Quant(**_named(quant)) if isinstance(quant, dict) else None,  # type: ignore[arg-type]
             data=arrays[str(entry["data"])] if entry["data"] else None,
+            dtype=str(entry["dtype"]) if entry.get("dtype") else None,
         )
     nodes = tuple(
         Node(

@@ -15,13 +15,18 @@ from onnx.reference import ReferenceEvaluator
 from codegen.build import Builder, OnnxNode, finite
 from codegen.ir import Array, Graph, verify
 from codegen.limits import check_work
-from codegen.lowering import CONVERTERS, SUPPORTED
+from codegen.lowering import CONVERTERS, SUPPORTED, refused
+from codegen.lowering.plain import PLAIN
 from codegen.names import identifier
 from codegen.onnx_load import check, guarded, pin_inputs, read_model, simplified
 from targets.errors import UnsupportedModel, UsageError
 
 MAX_FOLDED = 1 << 24
 INPUT_TYPES = {1: "float32", 10: "float32", 11: "float32", 2: "uint8", 3: "int8"}
+PLAIN_INPUTS = {
+    1: "float32", 10: "float32", 11: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16",
+    6: "int32", 7: "int64", 9: "bool", 12: "uint32", 21: "uint4", 22: "int4", 25: "uint2", 26: "int2",
+}  # fmt: skip
 
 # What exporters compute shapes and constants with. Evaluated here when every operand is constant.
 FOLDABLE = frozenset({
@@ -33,6 +38,8 @@ FOLDABLE = frozenset({
     "Where",
 })  # fmt: skip
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})  # worth a way back to integers
+GRIDS = frozenset({"DequantizeLinear", "QuantizeLinear"})
 COMPUTED = MOVES | {
     "BipolarQuant",
     "DequantizeLinear",
@@ -50,7 +57,11 @@ def digest(path: Path) -> str:
 
 
 def load(
-    path: Path, *, shapes: Mapping[str, tuple[int, ...]] | None = None, simplify: bool = False
+    path: Path,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    simplify: bool = False,
+    floats: bool = False,
 ) -> Graph:
     """The float graph of an ONNX file, before any pass.
 
@@ -60,14 +71,15 @@ def load(
         path: the file.
         shapes: sizes for inputs that the file leaves open, by input name.
         simplify: run onnxslim first.
+        floats: everything is to compute on plain numbers; inputs may then have any shape and type.
     """
     model = guarded(str(path), lambda: read_model(path))
     guarded(str(path), lambda: _refuse_unknown(model))
-    guarded(str(path), lambda: pin_inputs(model, shapes or {}))
+    guarded(str(path), lambda: pin_inputs(model, shapes or {}, floats))
     guarded(str(path), lambda: check(model))
     if simplify:
         model = simplified(model)
-    b = Builder()
+    b = Builder(floats)
     guarded(str(path), lambda: _convert(model, b))
     outputs = [(value.name, b.get(value.name)) for value in model.graph.output]
     _check_outputs(b, outputs)
@@ -91,6 +103,7 @@ def _refuse_unknown(model: onnx.ModelProto) -> None:
         key = _node(proto, {}).key
         if (
             key not in CONVERTERS
+            and key not in PLAIN
             and key not in FOLDABLE
             and key not in ("Constant", "Shape", "Size")
         ):
@@ -113,20 +126,43 @@ def _convert(model: onnx.ModelProto, b: Builder) -> None:
     for proto in model.graph.node:
         node = _node(proto, opsets)
         if not _fold(node, proto, opsets, b):
-            if node.key not in CONVERTERS:
-                raise _unknown(node)
             if _is_constant(node, b) and node.op_type not in COMPUTED:
                 why = "all operands are constant"
                 raise node.unsupported(why, "--simplify computes the result beforehand")
-            CONVERTERS[node.key](node, b)
+            _translate(node, b)
+
+
+def _translate(node: OnnxNode, b: Builder) -> None:
+    """Emits a node: on reals, which are to be quantized, where that can be; else on plain numbers."""
+    real, plain = CONVERTERS.get(node.key), PLAIN.get(node.key)
+    if real is None and plain is None:
+        raise _unknown(node)
+    stays = node.op_type not in WEIGHTED and b.reads_plain(node)
+    if plain and (real is None or stays or (b.floats and node.op_type in GRIDS)):
+        plain(node, b)
+        return
+    assert real is not None
+    mark = b.mark()
+    try:
+        real(node, b)
+    except UnsupportedModel:
+        if plain is None or (node.key in refused.ONNX and not b.floats):
+            raise
+        b.roll_back(mark)
+        plain(node, b)
 
 
 def _input(value: onnx.ValueInfoProto, b: Builder) -> str:
     tensor_type = value.type.tensor_type
-    if tensor_type.elem_type not in INPUT_TYPES:
-        raise UnsupportedModel(f"input {value.name!r} is neither floating point nor 8-bit integer")
     shape = tuple(dim.dim_value for dim in tensor_type.shape.dim)
-    return b.input(value.name, shape, INPUT_TYPES[tensor_type.elem_type])
+    kind = PLAIN_INPUTS.get(tensor_type.elem_type)
+    if tensor_type.elem_type in INPUT_TYPES and not (b.floats and kind):
+        return b.input(value.name, shape, INPUT_TYPES[tensor_type.elem_type])
+    if kind is None:
+        raise UnsupportedModel(f"input {value.name!r} holds no numbers of a known type")
+    if kind == "float32" and shape[:1] == (1,):  # real to operators, though not to be quantized
+        return b.input(value.name, shape)
+    return b.plain_input(value.name, shape, kind)
 
 
 def _domain(name: str) -> str:

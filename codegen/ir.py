@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,25 @@ import numpy.typing as npt
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+
+
+ITEM_BYTES: Mapping[str, int] = {
+    "bool": 1,
+    "int2": 1,
+    "int4": 1,
+    "int8": 1,
+    "uint2": 1,
+    "uint4": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float32": 4,
+    "int32": 4,
+    "uint32": 4,
+    "int64": 8,
+}
+"""Types of plain numbers, and the bytes that one takes in the arena."""
+NUMPY_TYPES = {"int2": "int8", "int4": "int8", "uint2": "uint8", "uint4": "uint8"}
 
 
 class InvalidGraph(AssertionError):
@@ -144,6 +163,8 @@ class Tensor:
     In a float graph `data` is float32; in a quantized graph it holds the integers of the arithmetic.
     A `quant` that is present in a float graph is a grid that the model brought along and that is kept.
     `storage` says how flash holds weights that it does not hold as they are; `data` is what it expands to.
+    `dtype` names the type of plain numbers ("float32", "int64", "bool"; a key of ITEM_BYTES): such a tensor
+    has no grid and never gets one (docs/floats.md). None for reals that are to be quantized, and for what is.
     """
 
     name: str
@@ -151,6 +172,7 @@ class Tensor:
     quant: Quant | None = None
     data: Array | None = None
     storage: Storage | None = None
+    dtype: str | None = None
 
     @property
     def size(self) -> int:
@@ -159,7 +181,7 @@ class Tensor:
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """The shape of an activation in bytes: that of its elements, unless they are bits (codegen.bits)."""
+        """The shape of an activation as it is stored: its own, unless it is bits (codegen.bits)."""
         if self.quant is None or self.quant.width != 1:
             return self.shape
         return (*self.shape[:-1], 4 * -(-self.shape[-1] // 32))
@@ -167,7 +189,12 @@ class Tensor:
     @property
     def bytes(self) -> int:
         """Bytes that an activation takes."""
-        return prod(self.stored_shape)
+        return prod(self.stored_shape) * ITEM_BYTES[self.dtype or "int8"]
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        """The type of its numbers in NumPy: int8 on a grid. Numbers of 2 and 4 bits take a byte."""
+        return np.dtype(NUMPY_TYPES.get(self.dtype or "int8", self.dtype or "int8"))
 
     @property
     def grid(self) -> Quant:
@@ -277,6 +304,8 @@ class Graph:
 
 def _describe(tensor: Tensor) -> str:
     shape = "x".join(map(str, tensor.shape))
+    if tensor.dtype is not None:
+        return f"{shape} {tensor.dtype}"
     if tensor.quant is None or tensor.quant.axis is not None:
         return shape
     if tensor.quant.width == 1:
@@ -328,9 +357,13 @@ def verify(graph: Graph) -> Graph:
 
 
 def verify_quantized(graph: Graph) -> Graph:
-    """Returns the graph if it is well formed and integer only, else raises InvalidGraph."""
+    """Returns the graph if it is well formed and no real number is left, else raises InvalidGraph."""
     verify(graph)
     for tensor in graph.tensors.values():
+        if tensor.dtype is not None:
+            if tensor.data is not None and tensor.data.dtype != tensor.numpy:
+                raise InvalidGraph(f"{tensor.name} holds {tensor.data.dtype}, not {tensor.dtype}")
+            continue
         if tensor.quant is None:
             raise InvalidGraph(f"{tensor.name} has no quantization grid")
         if tensor.data is not None and not np.issubdtype(tensor.data.dtype, np.integer):

@@ -33,6 +33,11 @@ class Layer:
         return self.node.label
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the result holds plain numbers (`Tensor.dtype`), not integers on a grid."""
+        return self.output.dtype is not None
+
+    @property
     def activations(self) -> tuple[Tensor, ...]:
         """The inputs that live in the arena."""
         return tuple(tensor for tensor in self.inputs if tensor.data is None)
@@ -79,6 +84,8 @@ ELEMENT_BYTES: Mapping[str, int] = {
     "uint16_t": 2,
     "int32_t": 4,
     "uint32_t": 4,
+    "int64_t": 8,
+    "float": 4,
 }
 
 
@@ -188,6 +195,7 @@ class Kernel:
         refusal: why the variant cannot run a layer, as text (`unmet`); None where there is no text.
         passes: how often a run reads its constants from end to end: what waits for flash cost.
         orders: the directions that the template can be rendered in.
+        plain: whether it computes plain numbers (`Tensor.dtype`), not integers on a grid.
         rings: bytes of arena that hold parts of tensors between the layers of a chain.
     """
 
@@ -203,3 +211,4 @@ class Kernel:
     assembly: str | None = None
     rings: Callable[[Layer], int] = lambda layer: 0
     orders: tuple[Order, ...] = ("ascending",)
+    plain: bool = False

@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from codegen.ir import Array, Graph, Node, Op, Tensor
-from codegen.ops.reshape import Reshape
+from codegen.moves import Reshape
 from codegen.ops.transpose import Transpose, moves_only_units, permuted
 
 Perm = tuple[int, ...]
@@ -121,7 +121,7 @@ class Layout:
         shape = op.infer(tuple(self.shape(operand) for operand in inputs))
         # What is made on the way to a node's operand has that operand's grid.
         model = self.graph.tensors.get(name) or self.tensors[inputs[0]]
-        self.tensors[name] = Tensor(name, shape, model.quant)
+        self.tensors[name] = Tensor(name, shape, model.quant, dtype=model.dtype)
         self.producers[name] = Node(op, inputs, name, node.sources)
         self.nodes.append(self.producers[name])
         return name

@@ -63,8 +63,16 @@ def read_model(path: Path) -> onnx.ModelProto:
     return model
 
 
-def pin_inputs(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Gives every input a static shape, batch 1, and forgets what the file says of other values."""
+def pin_inputs(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]], any_shape: bool = False
+) -> None:
+    """Gives every input a static shape and forgets what the file says of other values.
+
+    Args:
+        model: changed in place.
+        shapes: of inputs with dynamic sizes, by name.
+        any_shape: whether an input's axis 0 may be something else than a batch of one.
+    """
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
     ports = [value for value in graph.input if value.name not in constants]
@@ -77,7 +85,7 @@ def pin_inputs(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) ->
         if not tensor_type.HasField("shape") and value.name not in shapes:
             raise _dynamic(value.name, "no shape")
         given = [_extent(dim) for dim in tensor_type.shape.dim]
-        pinned = shapes.get(value.name) or _pinned(value.name, given)
+        pinned = shapes.get(value.name) or _pinned(value.name, given, any_shape)
         del tensor_type.shape.dim[:]
         for size in pinned:
             tensor_type.shape.dim.add().dim_value = size
@@ -112,13 +120,13 @@ def _extent(dim: onnx.TensorShapeProto.Dimension) -> int | str:
     )
 
 
-def _pinned(name: str, given: list[int | str]) -> tuple[int, ...]:
+def _pinned(name: str, given: list[int | str], any_shape: bool) -> tuple[int, ...]:
     if given and isinstance(given[0], str):
         given[0] = 1
     sizes = tuple(size for size in given if isinstance(size, int))
     if len(sizes) != len(given):
         raise _dynamic(name, f"the dynamic shape {given}")
-    if not sizes or sizes[0] != 1:
+    if not any_shape and (not sizes or sizes[0] != 1):
         raise UnsupportedModel(f"input {name!r} has shape {given}: the batch must come first, 1")
     if len(sizes) > MAX_RANK or prod(sizes) > MAX_ACTIVATION:
         raise UnsupportedModel(f"input {name!r} has the unreasonable shape {given}")

@@ -96,7 +96,7 @@ def of(layer: Layer) -> Pixel | None:
     make = _FORMS.get(layer.node.op.kind)
     if make is None or any(len(tensor.shape) != 4 for tensor in layer.activations):
         return None
-    return make(layer)
+    return None if layer.is_plain else make(layer)
 
 
 def in_pairs(form: Pixel) -> Pixel | None:

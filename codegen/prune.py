@@ -22,9 +22,9 @@ from codegen.channels import flattens, is_channelwise, is_depthwise, mixes
 from codegen.intervals import Interval, analyse
 from codegen.ir import Array, Graph, IntArray, Node, Quant, Tensor, verify_quantized
 from codegen.merge import merge
+from codegen.moves import Reshape
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
-from codegen.ops.reshape import Reshape
 from codegen.quant.fixed import INT32_MAX, Requant
 from codegen.requantize import ONE, rule
 
@@ -33,7 +33,9 @@ Kept = Mapping[str, list[int]]
 
 
 def prune(graph: Graph) -> Graph:
-    """The same function with fewer channels."""
+    """The same function with fewer channels. A graph that computes on plain numbers stays as it is."""
+    if any(tensor.dtype is not None for tensor in graph.tensors.values()):
+        return graph
     while True:
         graph = verify_quantized(merge(graph))
         found = analyse(graph)

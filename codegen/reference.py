@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,19 +12,19 @@ from codegen.ir import Array, Graph, Port
 from codegen.ops import QUANTIZED
 from codegen.quant.fixed import saturated
 
-Int8Array = npt.NDArray[np.int8]
-Watch = Callable[[str, Int8Array], None]
+Stored: TypeAlias = npt.NDArray[Any]  # int8 of a grid, or plain numbers
+Watch = Callable[[str, Stored], None]
 BATCH = 32
 
 
 def run(
-    graph: Graph, inputs: tuple[Int8Array, ...], watch: Watch = lambda name, value: None
-) -> tuple[Int8Array, ...]:
+    graph: Graph, inputs: tuple[Stored, ...], watch: Watch = lambda name, value: None
+) -> tuple[Stored, ...]:
     """Outputs of a quantized graph, device layout.
 
     Args:
         graph: a quantized graph.
-        inputs: one int8 array per input, device layout, any number of samples along axis 0.
+        inputs: one array per input, as the port holds it, device layout, any number of samples along axis 0.
         watch: called with every activation of every batch.
     """
     count = len(inputs[0])
@@ -34,8 +35,8 @@ def run(
     return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 
 
-def _run_batch(graph: Graph, inputs: tuple[Int8Array, ...], watch: Watch) -> tuple[Int8Array, ...]:
-    values: dict[str, Int8Array] = {}
+def _run_batch(graph: Graph, inputs: tuple[Stored, ...], watch: Watch) -> tuple[Stored, ...]:
+    values: dict[str, Stored] = {}
     for port, value in zip(graph.inputs, inputs, strict=True):
         values[port.tensor] = value
         watch(port.tensor, value)
@@ -46,7 +47,7 @@ def _run_batch(graph: Graph, inputs: tuple[Int8Array, ...], watch: Watch) -> tup
         given = tuple(values[t.name] if t.data is None else t.data for t in operands)
         reference = QUANTIZED[node.op.kind]
         result = reference(node.op, given, operands, graph.tensors[node.output])
-        values[node.output] = result.astype(np.int8, copy=False)
+        values[node.output] = result.astype(graph.tensors[node.output].numpy, copy=False)
         watch(node.output, values[node.output])
         for name in set(node.inputs) - kept:
             if last[name] == index:
@@ -54,16 +55,22 @@ def _run_batch(graph: Graph, inputs: tuple[Int8Array, ...], watch: Watch) -> tup
     return tuple(values[port.tensor] for port in graph.outputs)
 
 
-def to_int8(graph: Graph, port: Port, real: Array) -> Int8Array:
-    """Real device-layout values on a port's grid: round half to even, saturate."""
-    quant = graph.tensors[port.tensor].grid
+def to_stored(graph: Graph, port: Port, real: Array) -> Stored:
+    """Real device-layout values as a port holds them: of its type, or rounded to its grid, saturated."""
+    tensor = graph.tensors[port.tensor]
+    if tensor.dtype is not None:
+        return np.ascontiguousarray(real.astype(tensor.numpy))
+    quant = tensor.grid
     stored = np.rint(real.astype(np.float64) / quant.scale) + quant.zero_point
     return saturated(stored)
 
 
-def to_real(graph: Graph, port: Port, stored: Int8Array) -> npt.NDArray[np.float32]:
-    """Real values of int8 ones on a port's grid."""
-    quant = graph.tensors[port.tensor].grid
+def to_real(graph: Graph, port: Port, stored: Stored) -> npt.NDArray[np.float32]:
+    """Real values of what a port holds."""
+    tensor = graph.tensors[port.tensor]
+    if tensor.dtype is not None:
+        return stored.astype(np.float32)
+    quant = tensor.grid
     real: npt.NDArray[np.float32] = (stored.astype(np.float32) - quant.zero_point) * np.float32(
         quant.scale
     )

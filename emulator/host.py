@@ -49,11 +49,11 @@ class HostModel:
         """Outputs, one (samples, bytes) array each.
 
         Args:
-            inputs: one int8 array per input, samples along axis 0, device layout.
+            inputs: one array per input, samples along axis 0, device layout: int8, or of the input's type.
             progress: called with the number of samples done since the last call.
         """
         count = len(inputs[0])
-        flat = tuple(np.ascontiguousarray(x).reshape(count, -1) for x in inputs)
+        flat = tuple(np.ascontiguousarray(x).reshape(count, -1).view(np.int8) for x in inputs)
         outputs = tuple(np.empty((count, size), np.int8) for size in self._image.outputs)
         starts = range(0, count, CHUNK)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

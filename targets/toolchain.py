@@ -29,8 +29,9 @@ GCC = "arm-none-eabi-gcc"
 ZIG = (sys.executable, "-m", "ziglang", "cc")
 
 WARNINGS = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+FLOATS = ("-ffp-contract=off",)  # a product and a sum are two roundings, on every machine
 _COMPILE = (
-    *("-std=c99", "-O2", "-g", *WARNINGS),
+    *("-std=c99", "-O2", "-g", *FLOATS, *WARNINGS),
     *("-ffunction-sections", "-fdata-sections", "-fno-common", "-fomit-frame-pointer"),
     *("-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-fno-stack-protector"),
 )
@@ -128,7 +129,7 @@ def build_host(
     """Builds a shared library for this machine from C sources relative to a folder."""
     with _scratch(output) as folder:
         built = folder / output.name
-        usual = ("-std=c99", "-O3", "-fPIC", "-shared", "-fno-sanitize=undefined")
+        usual = ("-std=c99", "-O3", *FLOATS, "-fPIC", "-shared", "-fno-sanitize=undefined")
         command = (*host_compiler(), *usual, *options, "-o", str(built.resolve()), *sources)
         _run(command, project)
         os.replace(built, output)

@@ -100,7 +100,7 @@ def _errors(quantized: Graph, real_graph: Graph, chosen: tuple[Array, ...]) -> d
 
         execute.run_float(real_graph, inputs, keep)
         stored = tuple(
-            reference.to_int8(quantized, p, x) for p, x in zip(ports, inputs, strict=True)
+            reference.to_stored(quantized, p, x) for p, x in zip(ports, inputs, strict=True)
         )
         found: dict[str, Any] = {}
         reference.run(quantized, stored, found.__setitem__)

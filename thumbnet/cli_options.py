@@ -78,8 +78,9 @@ compile_options = stacked(
     ),
     click.option(
         "--weights",
-        type=click.Choice(WEIGHTS),
-        help="Weights of all layers but depthwise ones and small ends. [default: int8]",
+        type=click.Choice(("float32", *WEIGHTS)),
+        help="Weights of all layers but depthwise ones and small ends; float32: nothing is quantized. "
+        "[default: int8]",
     ),
     click.option(
         "--scheme",

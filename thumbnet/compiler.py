@@ -22,10 +22,12 @@ from codegen import (
     prune,
     recipe,
 )
+from codegen.floats import all_floats
 from codegen.ir import Array, Graph, verify
 from codegen.names import identifier
 from codegen.passes import force_binary
 from codegen.passes.binarize import binarize
+from codegen.passes.lift_signs import lift_signs
 from codegen.quant import calibrate, clipping, compact, equalize, few_levels, lower, quantize
 from codegen.quant import weights as quant_weights
 from codegen.quant.vocabulary import Activations, Method
@@ -38,6 +40,9 @@ from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
 """Starts a progress bar (text, total) and returns the function that moves it on."""
+
+
+FLOATS = "float32"  # of --weights: nothing is quantized
 
 
 def silent(text: str, total: int) -> Callable[[int], None]:
@@ -110,7 +115,8 @@ def calibrated(
     progress: Progress = silent,
 ) -> Calibrated:
     """Imports, simplifies and calibrates a model."""
-    graph = importer.load(model, shapes=options.shapes, simplify=options.simplify)
+    floats = options.weights == FLOATS
+    graph = importer.load(model, shapes=options.shapes, simplify=options.simplify, floats=floats)
     if options.name:
         graph = _renamed(graph, options.name)
     rounding = rounding_of(options, choices)
@@ -135,6 +141,9 @@ def calibrated(
 def _simplified(graph: Graph, options: CompileOptions, activations: Activations | None) -> Graph:
     """The graph after all passes, its signs in bits or bytes as asked for."""
     passes = pipeline.PASSES
+    if options.weights == FLOATS:
+        passes = tuple(one for one in passes if one not in (binarize, lift_signs))
+        return all_floats(pipeline.run(graph, passes, dump=options.dump))
     if activations == "int8":
         passes = tuple(one for one in passes if one is not binarize)
     graph = pipeline.run(graph, passes, dump=options.dump)
@@ -230,7 +239,8 @@ def _recipe(planned: plan.Plan, prepared: Prepared, choices: recipe.Recipe) -> b
 
 def _formats(options: CompileOptions, choices: recipe.Recipe | None) -> lower.Formats:
     """How flash is to hold weights."""
-    given = lower.Format(options.weights, options.scheme)
+    weights = None if options.weights == FLOATS else options.weights
+    given = lower.Format(weights, options.scheme)
     return lower.Formats(given, choices.weights if choices else {})
 
 
@@ -272,7 +282,9 @@ def _renamed(graph: Graph, name: str) -> Graph:
 
 def _needs_calibration(graph: Graph) -> bool:
     """Whether some activation has no grid of its own: only then is data needed."""
-    return any(t.quant is None and t.data is None for t in graph.tensors.values())
+    return any(
+        t.quant is None and t.data is None and t.dtype is None for t in graph.tensors.values()
+    )
 
 
 def calibration(

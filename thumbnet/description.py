@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from codegen import __version__, advice, emit, plan
-from codegen.ir import Graph, macs, node_macs
+from codegen.ir import Graph, macs, node_macs, per_tensor
 from targets import Target
 from thumbnet import memory_map, project, weights
 
@@ -26,7 +26,7 @@ def describe(
     """
     figures, peak = emit.figures(planned), advice.peak(planned)
     digests = {name: hashlib.sha256(text).hexdigest() for name, text in sources.items()}
-    inputs = sum(planned.graph.tensors[p.tensor].size for p in planned.graph.inputs)
+    inputs = sum(planned.graph.tensors[p.tensor].bytes for p in planned.graph.inputs)
     return {
         "schema_version": project.SCHEMA_VERSION,
         "thumbnet": __version__,
@@ -84,15 +84,16 @@ def _parameters(graph: Graph) -> int:
 
 def _port(planned: plan.Plan, port: Any) -> dict[str, Any]:
     tensor = planned.graph.tensors[port.tensor]
-    assert tensor.quant is not None
+    quant = tensor.quant or per_tensor(1.0, 0)
     return {
         "name": port.name,
         "shape": list(tensor.shape),
         "onnx_shape": list(port.shape),
         "perm": list(port.perm),
-        "size": tensor.size,
-        "scale": tensor.quant.scale,
-        "zero_point": tensor.quant.zero_point,
+        "size": tensor.bytes,
+        "type": tensor.dtype or "int8",
+        "scale": quant.scale,
+        "zero_point": quant.zero_point,
         "area": memory_map.area_of(planned, port.tensor),
     }
 

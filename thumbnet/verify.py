@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codegen import data, execute, graph_file, metrics, reference
-from codegen.ir import Array, FloatArray, Graph
+from codegen.ir import Array, FloatArray, Graph, Port, Tensor
 from emulator.host import HostModel
 from emulator.model import EmulatedInference
 from targets import sizes, toolchain
@@ -145,16 +145,27 @@ def samples_of(graph: Graph, options: RunOptions) -> data.DataSet:
     generator = np.random.default_rng(options.seed)
     x = tuple(
         generator.integers(-128, 128, (options.max_samples, *port.shape[1:])).astype(np.int8)
+        if graph.tensors[port.tensor].dtype is None
+        else plain_samples(
+            generator, graph.tensors[port.tensor], (options.max_samples, *port.shape[1:])
+        )
         for port in graph.inputs
     )
     grids = tuple(graph.tensors[port.tensor].quant for port in graph.inputs)
     return data.DataSet(x, grids)
 
 
+def plain_samples(generator: np.random.Generator, tensor: Tensor, shape: tuple[int, ...]) -> Array:
+    """Random plain numbers: standard normal floats, small counts, truth values."""
+    if tensor.dtype == "float32":
+        return generator.standard_normal(shape, np.float32)
+    return generator.integers(0, 2, shape).astype(tensor.numpy)
+
+
 def stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[Int8Array, ...]:
     """Samples on the device's input grids, device layout."""
     return tuple(
-        reference.to_int8(graph, port, execute.to_device(port, x))
+        reference.to_stored(graph, port, execute.to_device(port, x))
         for port, x in zip(graph.inputs, samples.real(), strict=True)
     )
 
@@ -169,19 +180,36 @@ def divergence(
     for layer, arena in zip(manifest["layers"], arenas, strict=False):
         wanted = values[layer["output"]][0]
         offset = layer["output_offset"]
-        got = np.frombuffer(arena, np.int8)[offset : offset + wanted.size].reshape(wanted.shape)
-        wrong = np.argwhere(got != wanted)
+        found = np.frombuffer(arena[offset : offset + wanted.nbytes], wanted.dtype)
+        got = found.reshape(wanted.shape)
+        wrong = np.argwhere(_bytes_of(got) != _bytes_of(wanted))
         if len(wrong):
-            at = tuple(int(i) for i in wrong[0])
+            at = tuple(int(i) for i in wrong[0][: wanted.ndim])
             return {
                 "layer": layer["name"],
                 "kernel": layer["kernel"],
                 "element": list(at),
-                "expected": int(wanted[at]),
-                "found": int(got[at]),
+                "expected": wanted[at].item(),
+                "found": got[at].item(),
                 "wrong_elements": len(wrong),
             }
     return None
+
+
+def _bytes_of(array: Array) -> Int8Array:
+    """An array's bytes, one more axis; equal bytes are equal numbers, NaN included."""
+    return np.ascontiguousarray(array).view(np.int8).reshape(*array.shape, array.itemsize)
+
+
+def _as_bytes(array: Array) -> Int8Array:
+    """The bytes of every sample, (samples, bytes)."""
+    return np.ascontiguousarray(array).reshape(len(array), -1).view(np.int8)
+
+
+def _numbers(graph: Graph, port: Port, stored: Int8Array) -> Array:
+    """What an output's bytes, (samples, bytes), hold: device layout, samples first."""
+    tensor = graph.tensors[port.tensor]
+    return stored.view(tensor.numpy).reshape(-1, *tensor.shape[1:])
 
 
 def compare(expected: tuple[Int8Array, ...], runs: Sequence[Inference]) -> dict[str, Any]:
@@ -189,17 +217,18 @@ def compare(expected: tuple[Int8Array, ...], runs: Sequence[Inference]) -> dict[
     mismatched, first = 0, None
     for sample, run in enumerate(runs):
         for output, (wanted, got) in enumerate(zip(expected, run.outputs, strict=True)):
-            values = np.frombuffer(got, np.int8)
-            wrong = np.flatnonzero(values != wanted[sample].ravel())
+            stored = np.ascontiguousarray(wanted[sample]).reshape(-1)
+            values = np.frombuffer(got, stored.dtype)
+            wrong = np.flatnonzero(np.frombuffer(got, np.int8) != stored.view(np.int8))
             mismatched += wrong.size
             if wrong.size and first is None:
-                at = int(wrong[0])
+                at = int(wrong[0]) // stored.itemsize
                 first = {
                     "sample": sample,
                     "output": output,
                     "element": at,
-                    "expected": int(wanted[sample].ravel()[at]),
-                    "found": int(values[at]),
+                    "expected": stored[at].item(),
+                    "found": values[at].item(),
                 }
     return {
         "mismatched_bytes": int(mismatched),
@@ -253,7 +282,7 @@ def scored(
     outputs = HostModel(library, image).run(stored, progress("host build", len(samples)))
     advance = progress("reference", len(samples))
     wrong = sum(
-        int(np.count_nonzero(got != wanted.reshape(got.shape)))
+        int(np.count_nonzero(got != _as_bytes(wanted)))
         for got, wanted in zip(outputs, _reference(graph, stored, advance), strict=True)
     )
     found: dict[str, Any] = {"host": {"samples": len(samples), "mismatched_bytes": wrong}}
@@ -294,8 +323,7 @@ def _reference(
 def _real_outputs(graph: Graph, outputs: tuple[Int8Array, ...]) -> Array:
     """The first output in real values and ONNX layout."""
     port = graph.outputs[0]
-    shape = graph.tensors[port.tensor].shape[1:]
-    stored = outputs[0].reshape(-1, *shape)
+    stored = _numbers(graph, port, outputs[0])
     return execute.from_device(port, reference.to_real(graph, port, stored))
 
 
@@ -303,9 +331,8 @@ def real_outputs(graph: Graph, runs: tuple[EmulatedInference, ...]) -> tuple[Flo
     """What the emulated core computed: real values in ONNX layout, samples first, per output."""
     found = []
     for index, port in enumerate(graph.outputs):
-        shape = graph.tensors[port.tensor].shape[1:]
         stored = np.frombuffer(b"".join(run.outputs[index] for run in runs), np.int8)
-        real = reference.to_real(graph, port, stored.reshape(-1, *shape))
+        real = reference.to_real(graph, port, _numbers(graph, port, stored.reshape(len(runs), -1)))
         found.append(execute.from_device(port, real).astype(np.float32, copy=False))
     return tuple(found)
 

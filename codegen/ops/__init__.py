@@ -19,7 +19,7 @@ from codegen.kernel import Kernel
 
 def modules(package: str, path: Iterable[str]) -> tuple[ModuleType, ...]:
     """The modules of a package, by name. One that fails to import stops the program."""
-    names = sorted(info.name for info in pkgutil.iter_modules(path))
+    names = sorted(info.name for info in pkgutil.iter_modules(path) if not info.ispkg)
     return tuple(import_module(f"{package}.{name}") for name in names)
 
 

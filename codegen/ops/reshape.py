@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
-from typing import ClassVar
 
 from codegen.build import Builder, Converter, OnnxNode
 from codegen.ir import Array, Quant, Tensor
 from codegen.kernel import Kernel
-
-
-@dataclass(frozen=True, slots=True)
-class Reshape:
-    """`shape` is the whole new shape, batch included."""
-
-    kind: ClassVar[str] = "reshape"
-    shape: tuple[int, ...]
-
-    def infer(self, shapes: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
-        """The new shape."""
-        if prod(shapes[0]) != prod(self.shape):
-            raise ValueError(f"{list(shapes[0])} does not fill {list(self.shape)}")
-        return self.shape
-
-    def evaluate(self, inputs: tuple[Array, ...]) -> Array:
-        """The operand under the new shape, sample by sample."""
-        return inputs[0].reshape((inputs[0].shape[0], *self.shape[1:]))
+from codegen.moves import Reshape
 
 
 def reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

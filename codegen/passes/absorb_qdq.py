@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from codegen.ir import Graph, Node, Quant, Tensor
+from codegen.moves import Reshape
 from codegen.ops.concat import Concat
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
 from codegen.ops.lookup import Lookup
 from codegen.ops.max_pool import MaxPool
 from codegen.ops.pad import Pad
-from codegen.ops.reshape import Reshape
 from codegen.ops.resize import Resize
 from codegen.ops.slice import Slice
 from codegen.ops.transpose import Transpose

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from codegen.ir import Array, Graph, Node, Tensor
+from codegen.moves import Reshape
 from codegen.ops.binarize import Binarize
 from codegen.ops.binary_conv2d import BinaryConv2D
 from codegen.ops.bit_max_pool import BitMaxPool
@@ -17,7 +18,6 @@ from codegen.ops.lookup import Lookup
 from codegen.ops.max_pool import MaxPool
 from codegen.ops.mul import Mul
 from codegen.ops.pad import Pad
-from codegen.ops.reshape import Reshape
 from codegen.passes.lift_signs import is_sign
 from codegen.quant.binary import meets_zero
 from codegen.rewrite import Uses, merged_sources, rebuilt, uses

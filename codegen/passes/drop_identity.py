@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from codegen.ir import Graph, Node
+from codegen.moves import Reshape
 from codegen.ops.lookup import Lookup
 from codegen.ops.mean import Mean
 from codegen.ops.pad import Pad
-from codegen.ops.reshape import Reshape
 from codegen.ops.resize import Resize
 from codegen.ops.slice import Slice
 from codegen.ops.transpose import Transpose
@@ -32,7 +32,7 @@ def drop_identity(graph: Graph) -> Graph:
 
 def _is_identity(graph: Graph, node: Node) -> bool:
     x, y = graph.tensors[node.inputs[0]], graph.tensors[node.output]
-    if x.shape != y.shape or x.quant != y.quant or x.data is not None:
+    if (x.shape, x.quant, x.dtype) != (y.shape, y.quant, y.dtype) or x.data is not None:
         return False
     match node.op:
         case Lookup(function="identity") | Reshape() | Slice() | Pad() | Mean():

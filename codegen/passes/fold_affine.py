@@ -8,11 +8,11 @@ import numpy as np
 
 from codegen.build import finite
 from codegen.ir import FloatArray, Graph, Node, Tensor
+from codegen.moves import Reshape
 from codegen.ops.add import Add
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
 from codegen.ops.mul import Mul
-from codegen.ops.reshape import Reshape
 from codegen.rewrite import Uses, merged_sources, rebuilt, uses
 
 

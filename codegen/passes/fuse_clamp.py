@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from codegen.ir import Graph, Node, Tensor
+from codegen.moves import Reshape
 from codegen.ops.add import Add
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
 from codegen.ops.lookup import Lookup
 from codegen.ops.mul import Mul
-from codegen.ops.reshape import Reshape
 from codegen.ops.transpose import Transpose
 from codegen.rewrite import Uses, merged_sources, rebuilt, uses
 

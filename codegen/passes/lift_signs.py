@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from codegen.ir import Graph, Node, Tensor
+from codegen.moves import Reshape
 from codegen.ops.add import Add
 from codegen.ops.lookup import Lookup
 from codegen.ops.max_pool import MaxPool
-from codegen.ops.reshape import Reshape
 from codegen.rewrite import merged_sources, rebuilt, uses
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from codegen.ir import Array, Graph, Node, Port, Tensor
 from codegen.layout import Layout, Perm, View, inverse
+from codegen.moves import Reshape
 from codegen.ops.add import Add
 from codegen.ops.concat import Concat
 from codegen.ops.dense import Dense
@@ -17,7 +18,6 @@ from codegen.ops.lookup import Lookup
 from codegen.ops.mean import Mean
 from codegen.ops.mul import Mul
 from codegen.ops.pad import Pad
-from codegen.ops.reshape import Reshape
 from codegen.ops.slice import Slice
 from codegen.ops.softmax import Softmax
 from codegen.ops.transpose import Transpose, moves_only_units

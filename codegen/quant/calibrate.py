@@ -51,6 +51,8 @@ def ranges(
     moving: dict[str, Range] = {}
 
     def widen(name: str, value: Array) -> None:
+        if graph.tensors[name].dtype is not None:
+            return
         low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
         old, mean = seen.get(name, Range(0.0, 0.0)), moving.get(name, Range(low, high))
         seen[name] = Range(min(old.low, low), max(old.high, high))
@@ -71,6 +73,8 @@ def ranges(
     counts = {name: np.zeros(BINS, np.int64) for name in seen}
 
     def count_values(name: str, value: Array) -> None:
+        if name not in seen:
+            return
         low, high = seen[name].low, seen[name].high
         if high > low and name not in ports:
             counts[name] += np.histogram(value, bins=BINS, range=(low, high))[0]
@@ -102,5 +106,7 @@ def random_samples(graph: Graph, count: int, seed: int) -> tuple[Array, ...]:
     generator = np.random.default_rng(seed)
     return tuple(
         generator.random((count, *graph.tensors[port.tensor].shape[1:]), np.float32)
+        if graph.tensors[port.tensor].dtype in (None, "float32")
+        else generator.integers(0, 2, (count, *graph.tensors[port.tensor].shape[1:]))
         for port in graph.inputs
     )

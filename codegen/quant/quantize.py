@@ -122,11 +122,11 @@ def activation_grids(
             if source not in grids and len(graph.consumers(source)) == 1:
                 grids[source] = grids[node.output]
     for port in graph.inputs:
-        if port.tensor not in grids:
+        if port.tensor not in grids and graph.tensors[port.tensor].dtype is None:
             grids[port.tensor] = _calibrated(graph, port.tensor, found, style)
     _share_concat_grids(graph, found, grids, style)
     for node in graph.nodes:
-        if node.output in grids:
+        if node.output in grids or graph.tensors[node.output].dtype is not None:
             continue
         if node.op.kind in SAME_GRID and node.inputs[0] in grids:
             grids[node.output] = grids[node.inputs[0]]
@@ -148,7 +148,7 @@ def _share_concat_grids(
 ) -> None:
     """Lets the producers of a concatenation write its grid themselves where nobody else reads them."""
     for node in graph.nodes:
-        if node.op.kind != "concat":
+        if node.op.kind != "concat" or graph.tensors[node.output].dtype is not None:
             continue
         grid = grids.get(node.output) or _calibrated(graph, node.output, found, style)
         grids[node.output] = grid
@@ -190,7 +190,9 @@ class _Rewriter:
         return replace(self.graph, tensors=self.tensors, nodes=tuple(self.nodes))
 
     def add(self, node: Node) -> None:
-        if node.op.kind in SAME_GRID:
+        if self.graph.tensors[node.output].dtype is not None:
+            inputs = tuple(self._operand(name) for name in node.inputs)
+        elif node.op.kind in SAME_GRID:
             inputs = tuple(self._regridded(node, name) for name in node.inputs)
         elif node.op.kind in ("conv2d", "dense"):
             inputs = (node.inputs[0], *self._weights(node))
@@ -218,7 +220,8 @@ class _Rewriter:
 
     def _define(self, name: str) -> None:
         tensor = self.graph.tensors[name]
-        self.tensors[name] = Tensor(name, tensor.shape, self.grids[name])
+        plain = tensor.dtype is not None
+        self.tensors[name] = tensor if plain else Tensor(name, tensor.shape, self.grids[name])
 
     def _regridded(self, node: Node, name: str) -> str:
         """The operand on the grid of the node's output."""
@@ -235,7 +238,8 @@ class _Rewriter:
         """An arena tensor as it is, a constant operand as int8."""
         tensor = self.graph.tensors[name]
         if tensor.data is not None and name not in self.tensors:
-            self.tensors[name] = tensor if tensor.quant else quantized_constant(tensor)
+            kept = tensor.quant is not None or tensor.dtype is not None
+            self.tensors[name] = tensor if kept else quantized_constant(tensor)
         return name
 
     def _weights(self, node: Node) -> tuple[str, str]:

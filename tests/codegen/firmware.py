@@ -94,7 +94,7 @@ def on_core(written: Written, inputs: tuple[Array, ...], compiler: str = COMPILE
 
 
 def expected(graph: Graph, inputs: tuple[Array, ...]) -> Array:
-    wanted = reference.run(graph, inputs)[0]  # type: ignore[arg-type]
+    wanted = reference.run(graph, inputs)[0]
     return wanted.reshape(len(wanted), -1)
 
 

@@ -139,7 +139,7 @@ def run_everywhere(made: Plan, target: str, folder: Path) -> None:
     """Reference == C on the host == C on an emulated core that checks every access by its tags."""
     graph = made.graph
     inputs = samples(graph, np.random.default_rng(3))
-    wanted = reference.run(graph, inputs)[0]  # type: ignore[arg-type]
+    wanted = reference.run(graph, inputs)[0]
     wanted = wanted.reshape(len(wanted), -1)
     written = emit.emit(check_plan.check(made), load(target), "0" * 64)
     for name, text in written.files.items():

@@ -48,7 +48,7 @@ def imported(model: onnx.ModelProto, folder: Path) -> Graph:
 
 def ours(graph: Graph, x: Array) -> Steps:
     (port,) = graph.inputs
-    stored = reference.to_int8(graph, port, execute.to_device(port, x))
+    stored = reference.to_stored(graph, port, execute.to_device(port, x))
     (out,) = graph.outputs
     return execute.from_device(out, reference.run(graph, (stored,))[0]).astype(np.int32)
 

@@ -119,7 +119,7 @@ def untrained(start: trainable.Start) -> Graph:
     return trainable.trained(start, trainable.Learned(weights, biases, scales_))
 
 
-def stored(graph: Graph, count: int = 30) -> tuple[reference.Int8Array, ...]:
+def stored(graph: Graph, count: int = 30) -> tuple[reference.Stored, ...]:
     rng = np.random.default_rng(5)
     shapes = ((count, *graph.tensors[p.tensor].shape[1:]) for p in graph.inputs)
     return tuple(rng.integers(-128, 128, shape).astype(np.int8) for shape in shapes)

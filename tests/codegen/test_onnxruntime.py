@@ -73,7 +73,7 @@ Steps = npt.NDArray[np.int32]
 
 def outputs(graph: Graph, samples: data.DataSet) -> Steps:
     stored = tuple(
-        reference.to_int8(graph, port, execute.to_device(port, x))
+        reference.to_stored(graph, port, execute.to_device(port, x))
         for port, x in zip(graph.inputs, samples.real(), strict=True)
     )
     return reference.run(graph, stored)[0].astype(np.int32)

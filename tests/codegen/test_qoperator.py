@@ -99,7 +99,7 @@ def test_same_bytes(name: str, kind: type[np.integer[Any]], tmp_path: Path) -> N
     session = onnxruntime.InferenceSession(path)
     real = np.concatenate([session.run(None, {"x": sample[None]})[0] for sample in x])
     (port,), (out,) = graph.inputs, graph.outputs
-    stored = reference.to_int8(graph, port, execute.to_device(port, x))
+    stored = reference.to_stored(graph, port, execute.to_device(port, x))
     mine = execute.from_device(out, reference.run(graph, (stored,))[0]).astype(np.int32)
     grid = graph.tensors[out.tensor].grid
     theirs = np.rint(real / grid.scale) + grid.zero_point

@@ -145,7 +145,7 @@ def small() -> tuple[Plan, Array, Array]:
     b = builder(9, 7, 3)
     graph = b.graph(b.conv(b.conv("x", 8), 4, stride=(2, 2)))
     (x,) = networks.samples(graph, np.random.default_rng(3))
-    (y,) = reference.run(graph, (x,))  # type: ignore[arg-type]
+    (y,) = reference.run(graph, (x,))
     return streamed(graph), x, y.reshape(len(y), -1)
 
 
@@ -219,7 +219,7 @@ def test_an_uncounted_run_pushes_rows_and_finishes(tmp_path: Path) -> None:
     found = toolchain.find(COMPILER)
     toolchain.build_firmware(found, load("generic-m4"), tmp_path, sources, "link.ld", elf)
     (x,) = networks.samples(graph, np.random.default_rng(3))
-    (y,) = reference.run(graph, (x,))  # type: ignore[arg-type]
+    (y,) = reference.run(graph, (x,))
     with EmulatedModel(CortexM(load("generic-m4"), elf), image(made)) as model:
         assert model.infer((x[0].tobytes(),)).outputs == (y[0].tobytes(),)
         arenas = list(model.trace((x[1].tobytes(),)))
