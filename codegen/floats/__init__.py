@@ -1,49 +1,21 @@
 """A graph of reals as one of plain float32 numbers: what runs where nothing is to be quantized.
 
-Operators on reals become operators on plain numbers; a converter per kind, in `LOWERINGS`. Their axis 0,
-a batch of one, serves as the axis for samples.
+Operators on reals become operators on plain numbers (docs/floats.md). Each file of this folder holds some
+`LOWERINGS`, by kind. Axis 0 of the reals, a batch of one, serves as the axis for samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 
-import numpy as np
-
-from codegen.ir import Array, Graph, Node, Op, Tensor, verify
+from codegen.floats import maps, moves, windows
+from codegen.floats.rewrite import Lowering, Rewriter
+from codegen.ir import Graph, Node, verify
 from codegen.moves import Reshape, ToFloat, ToGrid
 from targets.errors import UnsupportedModel
 
-
-@dataclass
-class Rewriter:
-    """The graph under construction: plain tensors under the names of the reals that they replace."""
-
-    graph: Graph
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor that was added."""
-        return self.tensors[name].shape
-
-    def constant(self, name: str, data: Array) -> str:
-        """Adds a float32 constant; it needs an axis 0 for samples where operands are to broadcast."""
-        values = np.ascontiguousarray(data, np.float32)
-        self.tensors[name] = Tensor(name, values.shape, None, values, dtype="float32")
-        return name
-
-    def emit(self, op: Op, inputs: tuple[str, ...], output: str, node: Node) -> str:
-        """Adds a node that stands for one of the graph."""
-        shape = op.infer(tuple(self.shape(name) for name in inputs))
-        self.tensors[output] = Tensor(output, shape, dtype="float32")
-        self.nodes.append(Node(op, inputs, output, node.sources))
-        return output
-
-
-Lowering = Callable[[Node, Rewriter], None]
-LOWERINGS: Mapping[str, Lowering] = {}
+LOWERINGS: Mapping[str, Lowering] = {**maps.LOWERINGS, **moves.LOWERINGS, **windows.LOWERINGS}
 
 
 def all_floats(graph: Graph) -> Graph:
