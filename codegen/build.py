@@ -41,9 +41,9 @@ def finite(array: Array, name: str) -> FloatArray:
 class Builder:
     """A graph under construction. ONNX value names map to tensors through `get` and `set`."""
 
-    def __init__(self, floats: bool = False) -> None:
-        """An empty graph; `floats` says whether all of it is to compute on plain numbers."""
-        self.floats = floats
+    def __init__(self, floats: bool = False, islands: bool = True) -> None:
+        """An empty graph; all of it, or what cannot be quantized, is to compute on plain numbers."""
+        self.floats, self.islands = floats, islands or floats
         self.led: set[str] = set()  # with an axis 0 for samples that the ONNX tensor has not
         self._plain: dict[str, str] = {}
         self.tensors: dict[str, Tensor] = {}

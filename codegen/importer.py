@@ -62,6 +62,7 @@ def load(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     simplify: bool = False,
     floats: bool = False,
+    islands: bool = True,
 ) -> Graph:
     """The float graph of an ONNX file, before any pass.
 
@@ -72,6 +73,7 @@ def load(
         shapes: sizes for inputs that the file leaves open, by input name.
         simplify: run onnxslim first.
         floats: everything is to compute on plain numbers; inputs may then have any shape and type.
+        islands: what has no form on reals, which are to be quantized, may compute on plain numbers.
     """
     model = guarded(str(path), lambda: read_model(path))
     guarded(str(path), lambda: _refuse_unknown(model))
@@ -79,7 +81,7 @@ def load(
     guarded(str(path), lambda: check(model))
     if simplify:
         model = simplified(model)
-    b = Builder(floats)
+    b = Builder(floats, islands)
     guarded(str(path), lambda: _convert(model, b))
     outputs = [(value.name, b.get(value.name)) for value in model.graph.output]
     _check_outputs(b, outputs)
@@ -134,7 +136,7 @@ def _convert(model: onnx.ModelProto, b: Builder) -> None:
 
 def _translate(node: OnnxNode, b: Builder) -> None:
     """Emits a node: on reals, which are to be quantized, where that can be; else on plain numbers."""
-    real, plain = CONVERTERS.get(node.key), PLAIN.get(node.key)
+    real, plain = CONVERTERS.get(node.key), PLAIN.get(node.key) if b.islands else None
     if real is None and plain is None:
         raise _unknown(node)
     stays = node.op_type not in WEIGHTED and b.reads_plain(node)
@@ -158,6 +160,8 @@ def _input(value: onnx.ValueInfoProto, b: Builder) -> str:
     kind = PLAIN_INPUTS.get(tensor_type.elem_type)
     if tensor_type.elem_type in INPUT_TYPES and not (b.floats and kind):
         return b.input(value.name, shape, INPUT_TYPES[tensor_type.elem_type])
+    if not b.islands:
+        raise UnsupportedModel(f"input {value.name!r} is neither floating point nor 8-bit integer")
     if kind is None:
         raise UnsupportedModel(f"input {value.name!r} holds no numbers of a known type")
     if kind == "float32" and shape[:1] == (1,):  # real to operators, though not to be quantized

@@ -144,6 +144,11 @@ compile_options = stacked(
         help="Show a layer's candidates, why each serves or not, and why one was chosen; or 'all'.",
     ),
     click.option(
+        "--integers-only",
+        is_flag=True,
+        help="Refuse operators that would compute in float32 for want of an integer form.",
+    ),
+    click.option(
         "--stream-input",
         is_flag=True,
         help="The input arrives row by row (NAME_push_row) and never exists whole.",

@@ -11,9 +11,7 @@ from typing import Any
 from codegen import (
     advice,
     check_plan,
-    data,
     emit,
-    execute,
     graph_file,
     importer,
     memory_svg,
@@ -35,13 +33,14 @@ from codegen.select import Budget
 from targets import Target
 from targets.errors import DoesNotFit, UsageError
 from targets.target import load as load_target
-from thumbnet import analysis, description, diagnosis, explain, project
+from thumbnet import analysis, calibration, description, diagnosis, explain, project
 from thumbnet.options import CompileOptions
 
 Progress = Callable[[str, int], Callable[[int], None]]
 """Starts a progress bar (text, total) and returns the function that moves it on."""
 
 
+SHOWN = 5
 FLOATS = "float32"  # of --weights: nothing is quantized
 
 
@@ -125,17 +124,27 @@ def calibrated(
     # Weights alone on a grid, as weight-only quantizers leave them, say nothing about rounding.
     rounds = any(tensor.quant and tensor.data is None for tensor in graph.tensors.values())
     method = options.method or (choices.calibration if choices else None) or "mse"
-    warnings: list[str] = []
+    warnings = [] if floats else _float_layers(graph)
     ranges: dict[str, clipping.Range] = {}
     samples: tuple[Array, ...] = ()
     is_real = False
     if _needs_calibration(graph):
-        graph, samples, is_real = calibration(graph, options, warnings)
+        graph, samples, is_real = calibration.inputs(graph, options, warnings)
         if rounding.equalize and not imported:
             graph = equalize.equalize(graph)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
         ranges = calibrate.ranges(graph, samples, method, advance)
     return Calibrated(graph, imported, rounds, method, ranges, samples, is_real, tuple(warnings))
+
+
+def _float_layers(graph: Graph) -> list[str]:
+    """A text for the user that names the layers that no integer kernel serves."""
+    found = [n.label for n in graph.nodes if graph.tensors[n.output].dtype == "float32"]
+    named = list(dict.fromkeys(found))
+    if not named:
+        return []
+    shown = ", ".join(named[:SHOWN]) + (", ..." if len(named) > SHOWN else "")
+    return [f"{len(named)} layers compute in float32, for want of an integer form: {shown}"]
 
 
 def _simplified(graph: Graph, options: CompileOptions, activations: Activations | None) -> Graph:
@@ -285,75 +294,6 @@ def _needs_calibration(graph: Graph) -> bool:
     return any(
         t.quant is None and t.data is None and t.dtype is None for t in graph.tensors.values()
     )
-
-
-def calibration(
-    graph: Graph, options: CompileOptions, warnings: list[str]
-) -> tuple[Graph, tuple[Array, ...], bool]:
-    """The graph with its inputs' grids, calibration inputs in device layout, and whether those are real.
-
-    Args:
-        warnings: where texts for the user are added.
-    """
-    samples, grid_source = _calibration(graph, options, warnings)
-    return _adopt_input_grid(graph, grid_source), samples, grid_source is not None
-
-
-def _calibration(
-    graph: Graph, options: CompileOptions, warnings: list[str]
-) -> tuple[tuple[Array, ...], data.DataSet | None]:
-    """Calibration inputs in device layout, and the set that they came from."""
-    if options.calib == "random":
-        warnings.append(
-            "calibrated on random inputs: sizes and cycles are close, accuracy is not to be trusted"
-        )
-        return calibrate.random_samples(graph, 32, options.seed), None
-    spec = options.calib
-    key = "calib_x" if spec is None or data.has_key(spec, "calib_x") else "x"
-    spec = spec or options.data
-    if spec is None:
-        if any(t.quant for t in graph.tensors.values()):
-            return _fallback(graph, options, warnings), None
-        raise UsageError(
-            "quantization needs calibration data",
-            hint="pass --calib FILE.npz, or --calib random to try without (accuracy will be poor)",
-        )
-    if options.calib is None and not data.has_key(spec, "calib_x"):
-        raise UsageError(
-            f"{spec} holds no calib_x to calibrate on",
-            hint="pass --calib FILE.npz, or --calib random to try without (accuracy will be poor)",
-        )
-    found = data.load(spec, graph.inputs, key).spread(options.calib_samples)
-    samples = tuple(
-        execute.to_device(port, x) for port, x in zip(graph.inputs, found.real(), strict=True)
-    )
-    return samples, found
-
-
-def _fallback(graph: Graph, options: CompileOptions, warnings: list[str]) -> tuple[Array, ...]:
-    """Random inputs for the few tensors that a quantized model leaves without a grid."""
-    warnings.append(
-        "some tensors of this quantized model have no grid; calibrated on random inputs "
-        "(pass --calib FILE.npz for real ones)"
-    )
-    return calibrate.random_samples(graph, 32, options.seed)
-
-
-def _adopt_input_grid(graph: Graph, found: data.DataSet | None) -> Graph:
-    """Gives inputs the 8-bit grid that their data is stored on: then no input value is ever rounded."""
-    if found is None:
-        return graph
-    changed = []
-    for port, x, grid in zip(graph.inputs, found.x, found.grids, strict=True):
-        tensor = graph.tensors[port.tensor]
-        if grid is None or grid.width != 8 or tensor.quant is not None:
-            continue
-        shift = 128 if x.dtype.kind == "u" else 0
-        zero_point = grid.zero_point - shift
-        if -128 <= zero_point <= 127:
-            adopted = replace(grid, zero_points=(zero_point,))
-            changed.append(replace(tensor, quant=adopted))
-    return graph.with_tensors(*changed)
 
 
 def _planned(

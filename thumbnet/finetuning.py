@@ -16,7 +16,7 @@ from codegen.quant import calibrate, lower, ptq, quantize, trainable
 from codegen.quant import weights as quant_weights
 from codegen.quant.quantize import GridStyle
 from targets.errors import ToolMissing, UsageError
-from thumbnet import compiler, project
+from thumbnet import calibration, project
 from thumbnet.compiler import Progress, silent
 from thumbnet.options import CompileOptions
 
@@ -131,7 +131,7 @@ def begin(
         calib_samples=options.calib_samples,
         seed=options.seed,
     )
-    graph, samples, _ = compiler.calibration(graph, calibrating, [])
+    graph, samples, _ = calibration.inputs(graph, calibrating, [])
     method = choices.calibration or "mse"
     advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
     ranges = calibrate.ranges(graph, samples, method, advance)

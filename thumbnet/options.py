@@ -37,6 +37,7 @@ class CompileOptions:
         shapes: shapes of inputs with dynamic dimensions.
         explain: the layer whose candidates are wanted, or "all".
         stream_input: whether the input arrives row by row and never exists whole.
+        integers_only: whether operators that have no integer form are refused.
     """
 
     target: str = "generic-m4"
@@ -65,6 +66,7 @@ class CompileOptions:
     dump: Path | None = None
     explain: str | None = None
     stream_input: bool = False
+    integers_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,6 @@ def ranges(
     moving: dict[str, Range] = {}
 
     def widen(name: str, value: Array) -> None:
-        if graph.tensors[name].dtype is not None:
-            return
         low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
         old, mean = seen.get(name, Range(0.0, 0.0)), moving.get(name, Range(low, high))
         seen[name] = Range(min(old.low, low), max(old.high, high))
@@ -73,8 +71,6 @@ def ranges(
     counts = {name: np.zeros(BINS, np.int64) for name in seen}
 
     def count_values(name: str, value: Array) -> None:
-        if name not in seen:
-            return
         low, high = seen[name].low, seen[name].high
         if high > low and name not in ports:
             counts[name] += np.histogram(value, bins=BINS, range=(low, high))[0]
@@ -95,9 +91,13 @@ def _run(
     progress: Callable[[int], None],
     watch: Callable[[str, Array], None],
 ) -> None:
+    def reals(name: str, value: Array) -> None:
+        if graph.tensors[name].dtype is None:
+            watch(name, value)
+
     for start in range(0, count, BATCH):
         stop = min(start + BATCH, count)
-        run_float(graph, tuple(x[start:stop] for x in samples), watch)
+        run_float(graph, tuple(x[start:stop] for x in samples), reals)
         progress(stop - start)
 
 
