@@ -46,6 +46,7 @@ class Builder:
         self.floats, self.islands = floats, islands or floats
         self.led: set[str] = set()  # with an axis 0 for samples that the ONNX tensor has not
         self._plain: dict[str, str] = {}
+        self._withheld: dict[str, UnsupportedModel] = {}
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[Node] = []
         self.inputs: list[Port] = []
@@ -57,6 +58,8 @@ class Builder:
 
     def get(self, onnx_name: str) -> str:
         """The tensor that an ONNX value became."""
+        if onnx_name in self._withheld:
+            raise self._withheld[onnx_name]
         if onnx_name not in self._by_onnx_name:
             raise UnsupportedModel(f"value {onnx_name!r} is read before any node writes it")
         return self._by_onnx_name[onnx_name]
@@ -74,6 +77,38 @@ class Builder:
         if tensor.data is not None or (tensor.dtype is None and name not in self.led):
             return name
         return self._as_real(node, name)
+
+    def onnx_shape(self, node: OnnxNode, index: int) -> tuple[int, ...]:
+        """The shape in ONNX of a node's operand that must be present."""
+        name = self._given(node, index)
+        return self.plain_shape(name) if name in self.led else self.shape(name)
+
+    def real_behind(self, node: OnnxNode, index: int, shape: tuple[int, ...]) -> str:
+        """A node's operand as a real tensor of a shape: before it became plain, if no more happened to it."""
+        name = self._given(node, index)
+        makers = {n.output: n for n in self.nodes if n.op.kind in ("reshape", "to_float")}
+        found = name
+        while self.tensors[found].dtype is not None and found in makers:
+            found = makers[found].inputs[0]
+        if self.tensors[found].dtype is None and not self.is_constant(found):
+            if self.shape(found) == shape:
+                return found
+            return self.emit(Reshape(shape), (found,), node.sources, f"{found}.shaped")
+        if self.tensors[name].dtype != "float32":
+            raise node.unsupported(f"it computes on numbers of type {self.tensors[name].dtype}")
+        return self.emit(ToGrid(shape), (name,), node.sources, f"{name}.real")
+
+    def viewed(self, real: str, shape: tuple[int, ...], sources: tuple[str, ...]) -> str:
+        """A real tensor as ONNX knows it: it stays real where a batch of one comes first in the shape."""
+        if shape[0] == 1:
+            return self.emit(Reshape(shape), (real,), sources)
+        found = self.emit(ToFloat((1, *shape)), (real,), sources)
+        self.led.add(found)
+        return found
+
+    def withhold(self, onnx_name: str, error: UnsupportedModel) -> None:
+        """Says what to raise if anybody reads an ONNX value."""
+        self._withheld[onnx_name] = error
 
     def plain(self, node: OnnxNode, index: int) -> str:
         """The tensor of a node's operand that must be present, as plain numbers under an axis for samples."""

@@ -193,14 +193,17 @@ def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:
 
 
 def math_functions(text: str) -> list[str]:
-    """The functions of real numbers that C text calls, and those that they call; callees first.
+    """The functions of single numbers that C text calls, and those that they call; callees first.
 
-    Each is a file of templates/math/ with the function's name; codegen/real_math.py computes the same.
+    Each is a file of templates/math/ with the function's name. codegen/real_math.py and codegen/gates.py
+    compute the same.
     """
     found: dict[str, str] = {}
 
     def collect(caller: str) -> None:
-        for name in sorted(set(re.findall(r"\b(real_[a-z0-9_]+)\(", caller)) - found.keys()):
+        for name in sorted(
+            set(re.findall(r"\b((?:gate|real)_[a-z0-9_]+)\(", caller)) - found.keys()
+        ):
             body = render(f"math/{name}.c.j2").rstrip("\n")
             found[name] = ""  # no function calls itself, not even through another
             collect(body.partition("\n{")[2])

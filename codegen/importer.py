@@ -38,8 +38,12 @@ FOLDABLE = frozenset({
     "Where",
 })  # fmt: skip
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})  # worth a way back to integers
-GRIDS = frozenset({"DequantizeLinear", "QuantizeLinear"})
+WEIGHTED = frozenset(
+    {"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul"}
+)  # worth a way back to integers
+IN_FLOAT = frozenset(
+    {"DequantizeLinear", "GRU", "LSTM", "QuantizeLinear"}
+)  # where nothing is quantized
 COMPUTED = MOVES | {
     "BipolarQuant",
     "DequantizeLinear",
@@ -140,7 +144,7 @@ def _translate(node: OnnxNode, b: Builder) -> None:
     if real is None and plain is None:
         raise _unknown(node)
     stays = node.op_type not in WEIGHTED and b.reads_plain(node)
-    if plain and (real is None or stays or (b.floats and node.op_type in GRIDS)):
+    if plain and (real is None or stays or (b.floats and node.op_type in IN_FLOAT)):
         plain(node, b)
         return
     assert real is not None

@@ -155,6 +155,7 @@ _RULES: Mapping[str, Rule] = {
     "bit_max_pool": _unknown,
     "conv2d": _weighted,
     "dense": _weighted,
+    "gated": _unknown,
     "lookup": _looked_up,
     "mul": _product,
     "reshape": _reshaped,

@@ -226,6 +226,15 @@ class Op(Protocol):
         ...
 
 
+@runtime_checkable
+class Counted(Protocol):
+    """An operator that knows its multiply-accumulates."""
+
+    def macs(self, shapes: tuple[tuple[int, ...], ...]) -> int:
+        """Multiply-accumulates for these shapes of operands."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One operation. `sources` are the names of the ONNX nodes that it stands for."""
@@ -314,7 +323,9 @@ def _describe(tensor: Tensor) -> str:
 
 
 def node_macs(graph: Graph, node: Node) -> int:
-    """Multiply-accumulates of a node: outputs times the length of a weight row; 0 without weights."""
+    """Multiply-accumulates of a node: what it says, or outputs times the length of a weight row."""
+    if isinstance(node.op, Counted):
+        return node.op.macs(tuple(graph.tensors[name].shape for name in node.inputs))
     if node.op.kind not in ("binary_conv2d", "conv2d", "dense"):
         return 0
     weights = graph.tensors[node.inputs[1]]

@@ -11,6 +11,7 @@ from codegen.passes.absorb_qdq import absorb_qdq
 from codegen.passes.binarize import binarize
 from codegen.passes.dead_code import dead_code
 from codegen.passes.drop_identity import drop_identity
+from codegen.passes.drop_round_trips import drop_round_trips
 from codegen.passes.fold_affine import fold_affine
 from codegen.passes.fuse_clamp import fuse_clamp
 from codegen.passes.fuse_pad import fuse_pad
@@ -20,6 +21,7 @@ from codegen.passes.sink_transposes import sink_transposes
 Pass: TypeAlias = Callable[[Graph], Graph]
 
 PASSES: tuple[Pass, ...] = (
+    drop_round_trips,
     dead_code,
     absorb_qdq,
     drop_identity,

@@ -25,10 +25,11 @@ from codegen.ops.binarize import Binarize
 from codegen.ops.binary_conv2d import BinaryConv2D
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
+from codegen.ops.gated import Gated
 from codegen.ops.lookup import Lookup
 from codegen.ops.mean import Mean
 from codegen.ops.mul import Mul
-from codegen.quant import binary
+from codegen.quant import binary, recurrent
 from codegen.quant.clipping import Range
 from targets.errors import UnsupportedModel
 
@@ -42,6 +43,7 @@ FIXED_GRIDS = {
     "sign": per_tensor(1.0, 0),
     "binarize": BITS,
     "bit_max_pool": BITS,
+    "gated": per_tensor(1 / 128, 0),
 }
 WEIGHT_LIMIT = 127
 WIDE_LIMIT = (
@@ -196,6 +198,8 @@ class _Rewriter:
             inputs = tuple(self._regridded(node, name) for name in node.inputs)
         elif node.op.kind in ("conv2d", "dense"):
             inputs = (node.inputs[0], *self._weights(node))
+        elif isinstance(node.op, Gated):
+            inputs = (node.inputs[0], *self._cells(node))
         elif isinstance(node.op, Binarize | BinaryConv2D):
             self._add_binary(node)
             return
@@ -217,6 +221,13 @@ class _Rewriter:
         made, integers = binary.quantized(node, x, constants, out)
         self.tensors |= {tensor.name: tensor for tensor in integers}
         self.nodes.append(made)
+
+    def _cells(self, node: Node) -> tuple[str, ...]:
+        """Integer constants of a recurrent layer."""
+        constants = tuple(self.graph.tensors[name] for name in node.inputs[1:])
+        made = recurrent.quantized(node, constants)
+        self.tensors |= {tensor.name: tensor for tensor in made}
+        return tuple(tensor.name for tensor in made)
 
     def _define(self, name: str) -> None:
         tensor = self.graph.tensors[name]
