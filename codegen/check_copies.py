@@ -49,4 +49,5 @@ def _items(step: Step, sources: list[int] | range) -> Iterator[Event]:
 EVENTS: Mapping[str, Callable[[Step], Iterator[Event]]] = {
     "move": _moved,
     "scatter": _scattered,
+    "triangle": lambda step: _items(step, range(step.layer.output.size)),
 }

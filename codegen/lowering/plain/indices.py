@@ -9,11 +9,15 @@ import numpy as np
 from codegen.build import Builder, Converter, OnnxNode
 from codegen.indices import Index
 from codegen.ir import IntArray
+from codegen.limits import MAX_ACTIVATION
 from codegen.loops import strides
 from codegen.lowering.plain.copies import part
 from codegen.lowering.plain.shapes import axis_of, reshape
 from codegen.ops.gather import Gather
+from codegen.ops.one_hot import OneHot
 from codegen.ops.scatter import REDUCTIONS, Scatter
+from codegen.ops.top_k import TopK
+from codegen.ops.triangle import Triangle
 
 
 def pick(b: Builder, x: str, axis: int, numbers: Sequence[int], sources: tuple[str, ...]) -> str:
@@ -154,11 +158,48 @@ def _scatter_nd(node: OnnxNode, b: Builder) -> None:
     b.write(node, b.emit(op, names, node.sources))
 
 
+def _top_k(node: OnnxNode, b: Builder) -> None:
+    x = b.plain(node, 0)
+    shape = b.plain_shape(x)
+    axis = axis_of(node, node.integer("axis", -1), len(shape))
+    count = b.static(node, 1) if len(node.inputs) > 1 else np.array(node.integer("k", 0))
+    if count is None or count.size != 1:
+        raise node.unsupported("the number of elements is missing")
+    op = TopK(axis + 1, int(count.reshape(-1)[0]), node.integer("largest", 1) != 0)
+    indices = b.emit(op, (x,), node.sources)
+    if node.outputs[0]:
+        b.set(node.outputs[0], elements(b, x, indices, axis, node.sources))
+    if len(node.outputs) > 1 and node.outputs[1]:
+        b.set(node.outputs[1], indices)
+
+
+def _one_hot(node: OnnxNode, b: Builder) -> None:
+    indices, depth, values = b.plain(node, 0), b.static(node, 1), b.plain(node, 2)
+    if depth is None or depth.size != 1:
+        raise node.unsupported("the depth is missing")
+    size = float(depth.reshape(-1)[0])
+    if not 1 <= size <= MAX_ACTIVATION:
+        raise node.unsupported(f"a depth of {size}")
+    axis = axis_of(node, node.integer("axis", -1), len(b.plain_shape(indices)) + 1)
+    b.write(node, b.emit(OneHot(axis + 1, int(size)), (indices, values), node.sources))
+
+
+def _trilu(node: OnnxNode, b: Builder) -> None:
+    x, given = b.plain(node, 0), b.static(node, 1)
+    far = max(b.shape(x))
+    diagonal = 0 if given is None or not given.size else int(given.reshape(-1)[0])
+    op = Triangle(min(max(diagonal, -far), far), node.integer("upper", 1) != 0)
+    b.write(node, b.emit(op, (x,), node.sources))
+
+
 ONNX: Mapping[str, Converter] = {
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,
     "Scatter": _scatter_elements,
     "ScatterElements": _scatter_elements,
+    "OneHot": _one_hot,
     "ScatterND": _scatter_nd,
+    "TopK": _top_k,
+    "Trilu": _trilu,
 }
