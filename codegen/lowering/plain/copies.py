@@ -12,6 +12,7 @@ from codegen.copies import Move, Shape, bordered, cut, expanded, joined, padded,
 from codegen.limits import MAX_ACTIVATION
 from codegen.loops import strides
 from codegen.lowering.plain.shapes import axis_of, reshape
+from codegen.ops.transpose import moves_only_units
 from targets.errors import UnsupportedModel
 
 
@@ -49,6 +50,9 @@ def _keeps_order(op: Move, size: int) -> bool:
 
 def transpose(b: Builder, x: str, perm: Sequence[int], sources: tuple[str, ...]) -> str:
     """A plain tensor with its axes, the one for samples not counted, in another order."""
+    shape = b.plain_shape(x)
+    if sorted(perm) == list(range(len(shape))) and moves_only_units(shape, tuple(perm)):
+        return reshape(b, x, tuple(shape[axis] for axis in perm), sources)
     order = (0, *(axis + 1 for axis in perm))
     return move(b, (x,), lambda: transposed(b.shape(x), order), sources)
 
