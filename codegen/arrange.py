@@ -177,7 +177,7 @@ def _lifetimes(
         for tensor in layer.activations:
             last[roots[tensor.name]] = index
         first[layer.output.name] = last[layer.output.name] = index
-    last |= {roots[port.tensor]: last_step for port in graph.outputs}
+    last |= {roots[name]: last_step for name in kept(graph)}
     streamed = {
         layer.node.op.source.tensor
         for layer in layers
@@ -190,11 +190,17 @@ def _lifetimes(
     )
 
 
+def kept(graph: Graph) -> tuple[str, ...]:
+    """Tensors that live to the end: outputs, and inputs that take a state over to the next run."""
+    states = (graph.inputs[index].tensor for _, index in graph.states)
+    return (*(port.tensor for port in graph.outputs), *states)
+
+
 def overlaps(network: Network, index: int, kernel: Kernel) -> Iterator[Overlap]:
     """What a kernel's footprints allow between dying inputs of its step and the output."""
     layer, roots = network.layers[index], network.roots
     lives = {buffer.name: buffer for buffer in network.buffers}
-    outputs = {roots[port.tensor] for port in network.graph.outputs}
+    outputs = {roots[name] for name in kept(network.graph)}
     born = lives[layer.output.name]
     allowed: dict[str, list[Footprint | None]] = {}
     for tensor, footprint in zip(layer.activations, kernel.footprints(layer), strict=True):

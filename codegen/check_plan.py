@@ -52,7 +52,20 @@ def check(plan: Plan) -> Plan:
     for port in plan.graph.outputs:
         slot = plan.slots[port.tensor]
         _expect(tags, slot, identity, 0, slot.size, f"output {port.name}")
+    for output, index in plan.graph.states:
+        _check_state(plan, output, index, tags, identity)
     return plan
+
+
+def _check_state(
+    plan: Plan, output: int, index: int, tags: IntArray, identity: Mapping[str, int]
+) -> None:
+    """A state is copied over what it was: both are whole after the last step, and apart from all outputs."""
+    port = plan.graph.inputs[index]
+    slot, source = plan.slots[port.tensor], plan.slots[plan.graph.outputs[output].tensor]
+    _expect(tags, slot, identity, 0, slot.size, f"state {port.name}")
+    if slot.size != source.size:
+        raise PlanError(f"state: {port.name} has {slot.size} bytes, its successor {source.size}")
 
 
 def _replay(step: Step, tags: IntArray, identity: Mapping[str, int]) -> None:

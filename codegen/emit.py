@@ -123,6 +123,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "weights_crc": _weights_crc(plan),
         "has_constants": any(step.instance.constants for step in plan.steps),
         "stream": _stream(plan),
+        "states": _states(plan, ports),
     }
     board = {"model": model, "target": target, "console": console}
     files = {
@@ -264,6 +265,21 @@ def _stream(plan: Plan) -> dict[str, object] | None:
     if source is None:
         return None
     return {"function": "step0", "rows": source.rows, "row": source.row_bytes}
+
+
+def _states(plan: Plan, ports: list[dict[str, Any]]) -> list[dict[str, object]]:
+    """What a run copies for the next one, and what a state holds at the beginning."""
+    first_output = len(plan.graph.inputs)
+    return [
+        {
+            "to": ports[index]["offset"],
+            "from": ports[first_output + output]["offset"],
+            "size": ports[index]["size"],
+            "zero": ports[index]["zero_point"],
+            "text": comment(plan.graph.inputs[index].name),
+        }
+        for output, index in plan.graph.states
+    ]
 
 
 def _consumed(plan: Plan) -> str:

@@ -51,6 +51,7 @@ def dump(graph: Graph) -> bytes:
             ],
             "inputs": [dataclasses.asdict(p) for p in graph.inputs],
             "outputs": [dataclasses.asdict(p) for p in graph.outputs],
+            "states": graph.states,
         },
         ensure_ascii=True,
     )
@@ -136,4 +137,5 @@ def _graph(text: dict[str, list[dict[str, object]]], arrays: Mapping[str, Array]
         nodes=nodes,
         inputs=tuple(Port(**_named(p)) for p in text["inputs"]),  # type: ignore[arg-type]
         outputs=tuple(Port(**_named(p)) for p in text["outputs"]),  # type: ignore[arg-type]
+        states=_tuples(text.get("states", [])),  # type: ignore[arg-type]
     )

@@ -270,13 +270,18 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A network in execution order."""
+    """A network in execution order.
+
+    Attributes:
+        states: what a run leaves for the next one: the index of an output, and of the input that takes it.
+    """
 
     name: str
     tensors: Mapping[str, Tensor]
     nodes: tuple[Node, ...]
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    states: tuple[tuple[int, int], ...] = ()
 
     def consumers(self, tensor: str) -> tuple[Node, ...]:
         """The nodes that read a tensor, in execution order."""

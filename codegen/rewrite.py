@@ -52,7 +52,7 @@ def rebuilt(
     for node in kept:
         named.update((*node.inputs, node.output))
     remaining = {name: tensor for name, tensor in tensors.items() if name in named}
-    return Graph(graph.name, remaining, kept, graph.inputs, outputs)
+    return replace(graph, tensors=remaining, nodes=kept, outputs=outputs)
 
 
 def merged_sources(first: Node, second: Node) -> tuple[str, ...]:

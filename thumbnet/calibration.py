@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from codegen import data, execute
+from codegen import data, execute, states
 from codegen.ir import Array, Graph
 from codegen.quant import calibrate
 from targets.errors import UsageError
@@ -47,7 +47,10 @@ def _calibration(
             f"{spec} holds no calib_x to calibrate on",
             hint="pass --calib FILE.npz, or --calib random to try without (accuracy will be poor)",
         )
-    found = data.load(spec, graph.inputs, key).spread(options.calib_samples)
+    found = data.load(spec, states.fed(graph), key)
+    if not graph.states:  # their samples follow each other
+        found = found.spread(options.calib_samples)
+    found = states.completed(graph, found.head(options.calib_samples))
     samples = tuple(
         execute.to_device(port, x) for port, x in zip(graph.inputs, found.real(), strict=True)
     )

@@ -216,7 +216,16 @@ def chosen_options(options: dict[str, Any]) -> Any:
         flash=_size("flash", chosen.pop("flash")),
         cycles=_size("cycles", chosen.pop("cycles")),
     )
-    return CompileOptions(**chosen | {"shapes": read_shapes(chosen["shapes"])}, budget=budget)
+    read = {"shapes": read_shapes(chosen["shapes"]), "states": _states(chosen["states"])}
+    return CompileOptions(**chosen | read, budget=budget)
+
+
+def _states(texts: tuple[str, ...]) -> dict[str, str]:
+    """The inputs and outputs that --state gives."""
+    pairs = [text.partition("=") for text in texts]
+    if not all(before and after for before, _, after in pairs):
+        raise UsageError("--state takes INPUT=OUTPUT", hint="like --state h0=hn")
+    return {before: after for before, _, after in pairs}
 
 
 def _size(option: str, text: str | None) -> int | None:

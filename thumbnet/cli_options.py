@@ -149,6 +149,18 @@ compile_options = stacked(
         help="Refuse operators that would compute in float32 for want of an integer form.",
     ),
     click.option(
+        "--state",
+        "states",
+        multiple=True,
+        metavar="INPUT=OUTPUT",
+        help="An input that holds what an output was in the run before (NAME_reset begins anew).",
+    ),
+    click.option(
+        "--per-frame",
+        is_flag=True,
+        help="A causal network takes one frame at a time and keeps what it still needs.",
+    ),
+    click.option(
         "--stream-input",
         is_flag=True,
         help="The input arrives row by row (NAME_push_row) and never exists whole.",

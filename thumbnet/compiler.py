@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from codegen import (
     advice,
     check_plan,
     emit,
+    execute,
     graph_file,
     importer,
     memory_svg,
@@ -19,6 +21,8 @@ from codegen import (
     plan,
     prune,
     recipe,
+    states,
+    streaming,
 )
 from codegen.floats import all_floats
 from codegen.ir import Array, Graph, verify
@@ -115,11 +119,17 @@ def calibrated(
 ) -> Calibrated:
     """Imports, simplifies and calibrates a model."""
     floats = options.weights == FLOATS
-    graph = importer.load(model, shapes=options.shapes, simplify=options.simplify, floats=floats)
+    graph = importer.load(
+        model,
+        shapes=options.shapes,
+        simplify=options.simplify,
+        floats=floats,
+        islands=not options.integers_only,
+    )
     if options.name:
         graph = _renamed(graph, options.name)
     rounding = rounding_of(options, choices)
-    graph = _simplified(graph, options, rounding.activations)
+    graph = states.declared(_simplified(graph, options, rounding.activations), options.states)
     imported = any(tensor.quant for tensor in graph.tensors.values())
     # Weights alone on a grid, as weight-only quantizers leave them, say nothing about rounding.
     rounds = any(tensor.quant and tensor.data is None for tensor in graph.tensors.values())
@@ -133,7 +143,8 @@ def calibrated(
         if rounding.equalize and not imported:
             graph = equalize.equalize(graph)
         advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
-        ranges = calibrate.ranges(graph, samples, method, advance)
+        samples = states.followed(graph, samples, partial(execute.run_float, graph))
+        ranges = states.shared(graph, calibrate.ranges(graph, samples, method, advance))
     return Calibrated(graph, imported, rounds, method, ranges, samples, is_real, tuple(warnings))
 
 
@@ -188,6 +199,8 @@ def prepare(
         quantized = lower.lower(wide, chosen, force, imported)
         if imported:
             quantized = compact.compact(quantized)
+    if options.per_frame:
+        quantized = streaming.per_frame(quantized)
     method = found.method if ranges else None
     real = samples if found.is_real else ()
     return Prepared(found.graph, quantized, method, found.warnings, rounding, real)

@@ -57,6 +57,7 @@ def describe(
         },
         "stream_input": _rows(planned),
         "predicted_cycles": round(planned.predicted_cycles),
+        "states": [list(pair) for pair in planned.graph.states],
         "inputs": [_port(planned, port) for port in planned.graph.inputs],
         "outputs": [_port(planned, port) for port in planned.graph.outputs],
         "layers": [_layer(planned, step) for step in planned.steps],

@@ -38,6 +38,8 @@ class CompileOptions:
         explain: the layer whose candidates are wanted, or "all".
         stream_input: whether the input arrives row by row and never exists whole.
         integers_only: whether operators that have no integer form are refused.
+        per_frame: whether a causal network is to take a frame at a time and keep what it still needs.
+        states: names of inputs, and of the outputs that they take over from the run before.
     """
 
     target: str = "generic-m4"
@@ -67,6 +69,8 @@ class CompileOptions:
     explain: str | None = None
     stream_input: bool = False
     integers_only: bool = False
+    per_frame: bool = False
+    states: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

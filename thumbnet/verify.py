@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from codegen import data, execute, graph_file, metrics, reference
+from codegen import data, execute, graph_file, metrics, reference, states
 from codegen.ir import Array, FloatArray, Graph, Port, Tensor
 from emulator.host import HostModel
 from emulator.model import EmulatedInference
@@ -141,7 +142,7 @@ def job_of(
 def samples_of(graph: Graph, options: RunOptions) -> data.DataSet:
     """The user's data set; without one, random inputs, which still prove every byte."""
     if options.data is not None:
-        return data.load(options.data, graph.inputs)
+        return states.completed(graph, data.load(options.data, states.fed(graph)))
     generator = np.random.default_rng(options.seed)
     x = tuple(
         generator.integers(-128, 128, (options.max_samples, *port.shape[1:])).astype(np.int8)
@@ -162,12 +163,13 @@ def plain_samples(generator: np.random.Generator, tensor: Tensor, shape: tuple[i
     return generator.integers(0, 2, shape).astype(tensor.numpy)
 
 
-def stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[Int8Array, ...]:
+def stored_inputs(graph: Graph, samples: data.DataSet) -> tuple[reference.Stored, ...]:
     """Samples on the device's input grids, device layout."""
-    return tuple(
+    stored = tuple(
         reference.to_stored(graph, port, execute.to_device(port, x))
         for port, x in zip(graph.inputs, samples.real(), strict=True)
     )
+    return states.followed(graph, stored, partial(reference.run, graph))
 
 
 def divergence(

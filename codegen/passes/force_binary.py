@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from codegen.ir import Graph, Node, Tensor
@@ -59,7 +61,7 @@ def _with_signs(graph: Graph) -> Graph:
         nodes.append(Node(Lookup("sign", -1.0), (x.name,), signs))
         inputs = (signs, weights, *node.inputs[2:])
         nodes.append(Node(node.op, inputs, node.output, node.sources))
-    return Graph(graph.name, tensors, tuple(nodes), graph.inputs, graph.outputs)
+    return replace(graph, tensors=tensors, nodes=tuple(nodes))
 
 
 def _can_be(graph: Graph, node: Node) -> bool:

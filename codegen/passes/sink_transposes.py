@@ -49,7 +49,8 @@ def sink_transposes(graph: Graph) -> Graph:
     for node in graph.nodes:
         RULES.get(type(node.op), _plain)(layout, node)
     outputs = tuple(_output(layout, port) for port in graph.outputs)
-    return Graph(graph.name, layout.tensors, tuple(layout.nodes), inputs, outputs)
+    nodes = tuple(layout.nodes)
+    return replace(graph, tensors=layout.tensors, nodes=nodes, inputs=inputs, outputs=outputs)
 
 
 def _input(graph: Graph, layout: Layout, port: Port, readers: Readers) -> Port:

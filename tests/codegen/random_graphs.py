@@ -85,4 +85,4 @@ def graph(seed: int, layers: int = 6) -> Graph:
         (Port(name, name, drawing.tensors[name].shape, tuple(range(rank))),)
         for name, rank in ((first, 4), (x, 2))
     ]
-    return verify_quantized(Graph("net", drawing.tensors, tuple(drawing.nodes), *ports))
+    return verify_quantized(Graph("net", drawing.tensors, tuple(drawing.nodes), ports[0], ports[1]))

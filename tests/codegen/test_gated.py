@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,19 +42,14 @@ def model(
     if layout == 0:  # what PyTorch writes around a layer with the batch first
         nodes.append(helper.make_node("Transpose", ["x"], ["xt"], perm=[1, 0, 2]))
         inputs[0] = "xt"
+    form: dict[str, Any] = {"hidden_size": HIDDEN, "direction": direction, "layout": layout, **more}
     names = [f"y{index}" if index == output else "" for index in range(output + 1)]
     nodes.append(
         helper.make_node(
             kind,
             inputs,
             names,
-            None,
-            None,
-            None,
-            hidden_size=HIDDEN,
-            direction=direction,
-            layout=layout,
-            **more,
+            **form,
         )
     )
     graph = helper.make_graph(
@@ -125,7 +121,7 @@ def test_every_byte(tmp_path: Path, kind: str, direction: str, output: int, targ
     ],
     ids=str,
 )
-def test_other_forms_are_refused_in_integers(tmp_path: Path, form: dict[str, object]) -> None:
+def test_other_forms_are_refused_in_integers(tmp_path: Path, form: dict[str, Any]) -> None:
     onnx.save(model("LSTM", "forward", 0, layout=1, **form), tmp_path / "net.onnx")
     with pytest.raises(UnsupportedModel, match="LSTM"):
         importer.load(tmp_path / "net.onnx", islands=False)

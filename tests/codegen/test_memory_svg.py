@@ -28,7 +28,7 @@ def chain(length: int) -> Graph:
         Node(OPS["max_pool"]((1, 1), (1, 1)), (f"t{i}",), f"t{i + 1}") for i in range(length)
     )
     ports = [(Port(n, n, (1, 4, 4, 2), (0, 1, 2, 3)),) for n in ("t0", f"t{length}")]
-    return verify_quantized(Graph("long", tensors, nodes, *ports))
+    return verify_quantized(Graph("long", tensors, nodes, ports[0], ports[1]))
 
 
 def renamed(graph: Graph, name: str) -> Graph:

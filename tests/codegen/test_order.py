@@ -71,7 +71,7 @@ def branchy() -> Graph:
         add("max_pool", (f"{branch}_wide",), f"{branch}_small", (4, 4), (4, 4))
     add("concat", ("a_small", "b_small", "c_small"), "y", 3)
     ports = [(Port(name, name, tensors[name].shape, tuple(range(4))),) for name in ("x", "y")]
-    return verify_quantized(Graph("branchy", tensors, tuple(nodes), *ports))
+    return verify_quantized(Graph("branchy", tensors, tuple(nodes), ports[0], ports[1]))
 
 
 def test_a_branchy_network_gains() -> None:
