@@ -146,7 +146,7 @@ def _spatial(op: Convolution, shape: Sizes) -> Sizes:
 def _pointwise(op: Convolution, weights: Sizes) -> bool:
     """Whether every window is one pixel, and every pixel is one window."""
     kernel = weights[-op.rank - 1 : -1]
-    return set((*kernel, *op.stride)) == {1} and not any((*op.before, *op.after))
+    return {*kernel, *op.stride} == {1} and not any((*op.before, *op.after))
 
 
 def _cycles(layer: Layer) -> float:
