@@ -7,14 +7,17 @@ int64 to int64; sums wrap around where they do not fit.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from codegen.ir import Array, Tensor
 from codegen.kernel import Layer
 from codegen.plain import alias, c_number
 
 Clamp = tuple[float, float] | None
+Numbers: TypeAlias = npt.NDArray[Any]
 
 SMALL = frozenset({"int8", "uint8", "int16", "uint16", "int32"})
 BLOCK = 4  # results at once: as many as share the load of an operand
@@ -30,13 +33,13 @@ def sum_type(types: Sequence[str]) -> str:
     raise ValueError(f"operands of types {', '.join(types)}")
 
 
-def promoted(inputs: Sequence[Array]) -> list[Array]:
+def promoted(inputs: Sequence[Array]) -> list[Numbers]:
     """Operands as numbers of the type of their sums."""
     kind = np.dtype(sum_type([array.dtype.name for array in inputs]))
     return [array.astype(kind, copy=False) for array in inputs]
 
 
-def clamped(y: Array, clamp: Clamp) -> Array:
+def clamped(y: Numbers, clamp: Clamp) -> Numbers:
     """Results within bounds; NaN stays."""
     if clamp is None:
         return y

@@ -58,7 +58,7 @@ class Convolution:
             raise ValueError(
                 f"operand {list(x)} and weights {list(w)} need {self.rank} axes to slide"
             )
-        channels = w[-self.rank - 2]
+        channels = w[len(w) - self.rank - 2]
         if x[-1] != w[-1] * self.groups or channels % self.groups:
             raise ValueError(f"operand {list(x)}, weights {list(w)}, {self.groups} groups")
         if any(prod(shape) != channels for shape in bias):
@@ -69,9 +69,10 @@ class Convolution:
     def evaluate(self, inputs: tuple[Array, ...]) -> Array:
         """Sums from the bias on: element by element of the window, channel by channel."""
         x, w, *bias = sums.promoted(inputs)
-        w = w.reshape(w.shape[-self.rank - 2 :])
-        sizes, depth, channels = x.shape[-self.rank - 1 : -1], w.shape[-1], w.shape[0]
         slides, lead = self.slides(w.shape), x.ndim - self.rank - 1
+        sizes, depth = x.shape[lead:-1], w.shape[-1]
+        weights = w.reshape(-1, prod(slides.kernel), depth)
+        channels = len(weights)
         places = slides.places(sizes)
         total = np.zeros((*x.shape[:lead], *places, channels), x.dtype)
         if bias:
@@ -79,9 +80,10 @@ class Convolution:
         owner = np.arange(channels) // (channels // self.groups) * depth
         for tap, at, seen in slides.seen(sizes, places):
             part = x[place(x, lead, seen)]
+            element = np.ravel_multi_index(tap, slides.kernel)
             for channel in range(depth):
                 taken = part[..., owner + channel] if self.groups > 1 else part[..., channel, None]
-                total[place(total, lead, at)] += taken * w[(slice(None), *tap, channel)]
+                total[place(total, lead, at)] += taken * weights[:, element, channel]
         return sums.clamped(total, self.clamp)
 
     def result_type(self, types: tuple[str, ...]) -> str:
@@ -107,15 +109,14 @@ def _instance(layer: Layer) -> Instance:
     rows, constants = operands(layer)
     rank, depth, channels = op.rank, w.shape[-1], out.shape[-1]
     sizes, places = _spatial(op, x.shape), _spatial(op, out.shape)
+    kernel = w.shape[-rank - 1 : -1]
     if _pointwise(op, w.shape):  # all pixels in a row
         op = Convolution((1,), (0,), (0,), (1,), op.groups, op.clamp)
         sizes, places, kernel = (prod(sizes),), (prod(places),), (1,)
-    else:
-        kernel = w.shape[-rank - 1 : -1]
     slides = Slides(kernel, op.stride, op.before, op.after, op.dilation)
     image = strides((*sizes, x.shape[-1]))[:-1]
     way = walk(slides, sizes, places, image, strides((*kernel, depth))[:-1])
-    lanes = depth == 1 and channels == op.groups
+    lanes = depth == 1 and channels == op.groups > 1
     joined = op.groups == 1 and slides.dilation[-1] == 1
     names = ["x", "w", "bias"][: len(rows)]
     return Instance(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -122,7 +122,7 @@ class Pool:
         return types[0]
 
 
-def lowest(kind: np.dtype[np.generic]) -> float:
+def lowest(kind: np.dtype[Any]) -> float:
     """What no number of a type is below."""
     return -np.inf if kind.kind == "f" else int(np.iinfo(kind).min)
 
