@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from codegen import check_chain
+from codegen import check_chain, check_copies
 from codegen.arrange import Slot
-from codegen.copies import Move
 from codegen.fused import Chain
 from codegen.ir import Array, IntArray, Op, Tensor
 from codegen.ops.average_pool import AveragePool
@@ -119,8 +118,8 @@ def _whole(step: Step) -> list[Event]:
 def _events(step: Step) -> list[Event] | None:
     """Events of a step whose output overlaps an input; None when its operator allows no overlap."""
     kind = step.layer.node.op.kind
-    if isinstance(step.layer.node.op, Move):
-        return list(_copied(step, step.layer.node.op))
+    if kind in check_copies.EVENTS:
+        return list(check_copies.EVENTS[kind](step))
     if step.layer.is_plain:
         return list(_item_by_item(step)) if kind in IN_PLACE else None
     find = EVENTS.get(kind)
@@ -142,17 +141,6 @@ def _item_by_item(step: Step) -> Iterator[Event]:
         reads = [(index, item * width, (item + 1) * width) for index, width in operands]
         reads += [(index, 0, all_of_it) for index, all_of_it in whole]
         yield reads, item * size, (item + 1) * size
-
-
-def _copied(step: Step, op: Move) -> Iterator[Event]:
-    """Copies of plain numbers, one box of one operand: its elements in the order of the result."""
-    (x,) = step.layer.inputs
-    if len(op.parts) != 1 or not op.is_full:
-        raise PlanError(f"overlap: step {step.index} ({step.layer.label}) copies several boxes")
-    sources = op.evaluate((np.arange(x.size).reshape(x.shape),)).ravel().tolist()
-    width = step.output.size // len(sources)
-    for item, source in enumerate(sources):
-        yield [(0, source * width, (source + 1) * width)], item * width, (item + 1) * width
 
 
 def _elementwise(step: Step) -> Iterator[Event]:
