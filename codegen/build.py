@@ -78,11 +78,6 @@ class Builder:
             return name
         return self._as_real(node, name)
 
-    def onnx_shape(self, node: OnnxNode, index: int) -> tuple[int, ...]:
-        """The shape in ONNX of a node's operand that must be present."""
-        name = self._given(node, index)
-        return self.plain_shape(name) if name in self.led else self.shape(name)
-
     def real_behind(self, node: OnnxNode, index: int, shape: tuple[int, ...]) -> str:
         """A node's operand as a real tensor of a shape: before it became plain, if no more happened to it."""
         name = self._given(node, index)

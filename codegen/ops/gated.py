@@ -91,7 +91,7 @@ def converter(cell: Cell) -> Converter:
     def convert(node: OnnxNode, b: Builder) -> None:
         _check_form(node, b, cell)
         layout = node.integer("layout", 0)
-        found = b.onnx_shape(node, 0)
+        found = b.onnx_shape(b.get(node.inputs[0]))
         if len(found) != 3 or found[1 - layout] != 1:
             raise node.unsupported(f"an input of shape {list(found)} holds no batch of one")
         x = b.real_behind(node, 0, (1, found[layout], found[2]))
