@@ -46,6 +46,7 @@ class Builder:
         self.floats, self.islands = floats, islands or floats
         self.led: set[str] = set()  # with an axis 0 for samples that the ONNX tensor has not
         self._plain: dict[str, str] = {}
+        self._real: dict[str, str] = {}
         self._withheld: dict[str, UnsupportedModel] = {}
         self.tensors: dict[str, Tensor] = {}
         self.nodes: list[Node] = []
@@ -155,7 +156,9 @@ class Builder:
         for name in list(self.tensors)[mark[1] :]:
             del self.tensors[name]
             self.led.discard(name)
-        self._plain = {key: name for key, name in self._plain.items() if name in self.tensors}
+        for known in (self._plain, self._real):
+            for key in [key for key, name in known.items() if name not in self.tensors]:
+                del known[key]
 
     def _given(self, node: OnnxNode, index: int) -> str:
         if not node.has(index):
@@ -165,6 +168,8 @@ class Builder:
     def _as_real(self, node: OnnxNode, name: str) -> str:
         """Plain float32 numbers as reals, whose axis 0 is the ONNX tensor's batch of one."""
         tensor = self.tensors[name]
+        if name in self._real:
+            return self._real[name]
         if tensor.dtype not in (None, "float32"):
             raise node.unsupported(f"it computes on numbers of type {tensor.dtype}")
         shape = tensor.shape[1:] if name in self.led else tensor.shape
@@ -173,7 +178,8 @@ class Builder:
                 f"an operand has shape {list(shape)}: no batch of one comes first"
             )
         op: Op = ToGrid(shape) if tensor.dtype else Reshape(shape)
-        return self.emit(op, (name,), node.sources, f"{name}.real")
+        self._real[name] = self.emit(op, (name,), node.sources, f"{name}.real")
+        return self._real[name]
 
     def _as_plain(self, node: OnnxNode, name: str) -> str:
         tensor = self.tensors[name]

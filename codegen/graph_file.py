@@ -8,9 +8,11 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import typing
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +100,31 @@ def _archive(arrays: Mapping[str, Array]) -> bytes:
 
 def _fields(op: Op) -> dict[str, object]:
     names = [field.name for field in dataclasses.fields(op)]  # type: ignore[arg-type]
-    return {name: getattr(op, name) for name in names}
+    return {name: _plain_data(getattr(op, name)) for name in names}
+
+
+def _plain_data(value: object) -> object:
+    """What JSON can hold: a part of an operator becomes its fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return [_plain_data(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _operator(kind: str, fields: dict[str, object]) -> Op:
+    """The operator of fields as JSON gives them, parts of it made anew."""
+    cls = OPS[kind]
+    hints = typing.get_type_hints(cls)
+    given = {name: _made(hints.get(name), value) for name, value in _named(fields).items()}
+    return cls(**given)
+
+
+def _made(hint: Any, value: object) -> object:
+    if isinstance(value, tuple):
+        (inner, *_) = typing.get_args(hint) or (None,)
+        return tuple(_made(inner, item) for item in value)
+    if isinstance(value, dict) and dataclasses.is_dataclass(hint):
+        return hint(**_named(value))  # type: ignore[operator]
+    return value
 
 
 def _tuples(value: object) -> object:
@@ -124,7 +150,7 @@ def _graph(text: dict[str, list[dict[str, object]]], arrays: Mapping[str, Array]
         )
     nodes = tuple(
         Node(
-            op=OPS[str(entry["kind"])](**_named(entry["op"])),  # type: ignore[arg-type]
+            op=_operator(str(entry["kind"]), entry["op"]),  # type: ignore[arg-type]
             inputs=_tuples(entry["inputs"]),  # type: ignore[arg-type]
             output=str(entry["output"]),
             sources=_tuples(entry["sources"]),  # type: ignore[arg-type]

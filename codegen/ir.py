@@ -163,8 +163,7 @@ class Tensor:
     In a float graph `data` is float32; in a quantized graph it holds the integers of the arithmetic.
     A `quant` that is present in a float graph is a grid that the model brought along and that is kept.
     `storage` says how flash holds weights that it does not hold as they are; `data` is what it expands to.
-    `dtype` names the type of plain numbers ("float32", "int64", "bool"; a key of ITEM_BYTES): such a tensor
-    has no grid and never gets one (docs/floats.md). None for reals that are to be quantized, and for what is.
+    `dtype` names the type of plain numbers (a key of ITEM_BYTES), which never get a grid (docs/floats.md).
     """
 
     name: str
@@ -193,7 +192,7 @@ class Tensor:
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        """The type of its numbers in NumPy: int8 on a grid. Numbers of 2 and 4 bits take a byte."""
+        """The type of its numbers in NumPy; int8 on a grid."""
         return np.dtype(NUMPY_TYPES.get(self.dtype or "int8", self.dtype or "int8"))
 
     @property
@@ -231,8 +230,7 @@ class Counted(Protocol):
     """An operator that knows its multiply-accumulates."""
 
     def macs(self, shapes: tuple[tuple[int, ...], ...]) -> int:
-        """Multiply-accumulates for these shapes of operands."""
-        ...
+        """How many for these shapes of operands."""
 
 
 @dataclass(frozen=True, slots=True)
