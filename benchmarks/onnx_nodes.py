@@ -1,8 +1,9 @@
 """ONNX's node tests through the compiler.
 
-    python -m benchmarks.onnx_nodes [--only OPERATOR ...] [--verbose]
+    python -m benchmarks.onnx_nodes [--only OPERATOR ...] [--verbose] [--write]
 
-`--only` runs the cases of some operators and prints each; without it all run, and the table is counted.
+`--only` runs the cases of some operators. Without it all run; `--write` then keeps the names of those that
+pass in tests/onnx_nodes/passing.txt, which CI holds, and the table in docs/operators.md.
 """
 
 from __future__ import annotations
@@ -11,18 +12,25 @@ import argparse
 import tempfile
 import traceback
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+
+import onnx
 
 from targets.errors import ThumbnetError
 from tests.onnx_nodes import cases, run
 
 BATCH = 60  # cases in one library
+ROOT = Path(__file__).parents[1]
+TABLE = ROOT / "docs" / "operators.md"
+BEGIN, END = "<!-- table of benchmarks.onnx_nodes -->", "<!-- end of the table -->"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", nargs="*", default=[], help="operators")
     parser.add_argument("--verbose", action="store_true", help="print every case")
+    parser.add_argument("--write", action="store_true", help="keep the result")
     options = parser.parse_args()
     names = [
         name
@@ -35,6 +43,8 @@ def main() -> None:
             print(f"{name}: {result}")
     counts = Counter(result.partition(":")[0] for result in found.values())
     print(f"{len(found)} cases: " + ", ".join(f"{n} {kind}" for kind, n in counts.most_common()))
+    if options.write and not options.only:
+        write(found)
 
 
 def measured(names: list[str]) -> dict[str, str]:
@@ -62,6 +72,38 @@ def _alone(name: str) -> str:
 def _run(names: list[str]) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         return dict(run.results(names, Path(folder)))
+
+
+def write(found: Mapping[str, str]) -> None:
+    """Keeps the names of the cases that pass, and the table."""
+    passing = sorted(name for name, result in found.items() if result == "pass")
+    run.PASSING.write_text("".join(f"{name}\n" for name in passing))
+    text = TABLE.read_text()
+    head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
+    TABLE.write_text(f"{head}{BEGIN}\n{_table(found)}{END}{tail}")
+
+
+def _table(found: Mapping[str, str]) -> str:
+    total: Counter[str] = Counter()
+    good: Counter[str] = Counter()
+    reasons: dict[str, str] = {}
+    for name, result in found.items():
+        operator = cases.operator(cases.relevant()[name])
+        total[operator] += 1
+        good[operator] += result == "pass"
+        if result != "pass":
+            reasons.setdefault(operator, result.partition(": ")[2].replace("|", "/"))
+    rows = [
+        f"| {operator} | {total[operator]} | {good[operator]} | {reasons.get(operator, '')} |\n"
+        for operator in sorted(total)
+    ]
+    passed = sum(good.values())
+    return (
+        f"onnx {onnx.__version__}: **{passed} of {len(found)}** cases pass, "
+        f"{sum('wrong' in r.partition(':')[0] for r in found.values())} give a wrong answer.\n\n"
+        "| operator | cases | pass | the first that does not |\n|---|---:|---:|---|\n"
+        + "".join(rows)
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from targets.target import load
 from tests.onnx_nodes import cases
 
 TARGET = "generic-m4"
+PASSING = Path(__file__).parent / "passing.txt"
 FEW_BITS = {"int2": np.int8, "int4": np.int8, "uint2": np.uint8, "uint4": np.uint8}
 
 
