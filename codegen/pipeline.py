@@ -15,12 +15,14 @@ from codegen.passes.drop_round_trips import drop_round_trips
 from codegen.passes.fold_affine import fold_affine
 from codegen.passes.fuse_clamp import fuse_clamp
 from codegen.passes.fuse_pad import fuse_pad
+from codegen.passes.lift_moves import lift_moves
 from codegen.passes.lift_signs import lift_signs
 from codegen.passes.sink_transposes import sink_transposes
 
 Pass: TypeAlias = Callable[[Graph], Graph]
 
 PASSES: tuple[Pass, ...] = (
+    lift_moves,
     drop_round_trips,
     dead_code,
     absorb_qdq,

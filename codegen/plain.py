@@ -104,8 +104,7 @@ def operands(layer: Layer) -> tuple[list[dict[str, str]], tuple[Constant, ...]]:
         else:
             name = "x" if arena == 1 else f"x{seen}"
             seen += 1
-        assert tensor.dtype is not None
-        rows.append({"parameter": name, "type": alias(tensor.dtype)})
+        rows.append({"parameter": name, "type": alias(tensor.dtype or "int8")})
     return rows, tuple(constants)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +22,7 @@ ONNX: Mapping[str, Converter] = {}
 
 def _instance(layer: Layer) -> Instance:
     op, out = layer.node.op, layer.output
-    assert isinstance(op, Move) and out.dtype is not None
+    assert isinstance(op, Move)
     rows, constants = operands(layer)
     places = strides(op.shape)
     parts = [
@@ -36,7 +37,7 @@ def _instance(layer: Layer) -> Instance:
     return Instance(
         label="x".join(map(str, out.shape[1:])) or "1",
         params={
-            "type": alias(out.dtype),
+            "type": alias(out.dtype or "int8"),
             "size": out.size,
             "fill": None if op.is_full else c_number(op.fill, ctype(out)),
             "sources": [row["parameter"] for row in rows],
@@ -49,24 +50,19 @@ def _instance(layer: Layer) -> Instance:
 def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
     """A lone box is written element by element, each right after its source was read."""
     op, out = layer.node.op, layer.output
-    assert isinstance(op, Move) and out.dtype is not None
+    assert isinstance(op, Move)
     if len(op.parts) > 1 or not op.is_full or len(layer.inputs) > 1 or not layer.activations:
         return (None,) * len(layer.activations)
     (part,) = op.parts
     source = np.full((1,), part.start, np.int64)
     for size, step in zip(part.extents, part.steps, strict=True):
         source = (source[:, None] + np.arange(size, dtype=np.int64) * step).reshape(-1)
-    width = ITEM_BYTES[out.dtype]
+    width = ITEM_BYTES[out.dtype or "int8"]
     read, written = source * width, np.arange(out.size, dtype=np.int64) * width
     return (Footprint(read, read + width, written, written + width, reads_first=True),)
 
 
-KERNELS = (
-    plain_kernel(
-        "move",
-        "ops/move.c.j2",
-        _instance,
-        lambda layer: 12.0 * layer.output.size,
-        _footprints,
-    ),
+_PLAIN = plain_kernel(
+    "move", "ops/move.c.j2", _instance, lambda layer: 12.0 * layer.output.size, _footprints
 )
+KERNELS = (_PLAIN, replace(_PLAIN, name="move.portable", plain=False))

@@ -33,7 +33,9 @@ from codegen.quant import binary, recurrent
 from codegen.quant.clipping import Range
 from targets.errors import UnsupportedModel
 
-SAME_GRID = frozenset({"reshape", "transpose", "slice", "pad", "max_pool", "resize", "concat"})
+SAME_GRID = frozenset(
+    {"reshape", "transpose", "slice", "pad", "max_pool", "resize", "concat", "move"}
+)
 BITS = per_tensor(1.0, 0, 1)
 FIXED_GRIDS = {
     "softmax": per_tensor(1 / 256, -128),
@@ -150,7 +152,8 @@ def _share_concat_grids(
 ) -> None:
     """Lets the producers of a concatenation write its grid themselves where nobody else reads them."""
     for node in graph.nodes:
-        if node.op.kind != "concat" or graph.tensors[node.output].dtype is not None:
+        joins = node.op.kind in ("concat", "move") and len(node.inputs) > 1
+        if not joins or graph.tensors[node.output].dtype is not None:
             continue
         grid = grids.get(node.output) or _calibrated(graph, node.output, found, style)
         grids[node.output] = grid
