@@ -125,7 +125,7 @@ def _refuse_unknown(model: onnx.ModelProto) -> None:
 
 
 def _unknown(node: OnnxNode) -> UnsupportedModel:
-    hint = "supported: " + ", ".join(SUPPORTED)
+    hint = "supported: " + ", ".join(sorted({*SUPPORTED, *PLAIN}))
     return node.unsupported(f"operator {node.key} is not supported", hint)
 
 

@@ -136,11 +136,13 @@ def _board(board: targets.Target) -> dict[str, Any]:
 def operators() -> dict[str, Any]:
     """Supported ONNX operators, and the kernels of every operator of ours."""
     from codegen.lowering import SUPPORTED
+    from codegen.lowering.plain import PLAIN
     from codegen.ops import KERNELS
 
     return {
         "schema_version": SCHEMA_VERSION,
         "onnx": list(SUPPORTED),
+        "onnx_float": sorted(PLAIN.keys() - set(SUPPORTED)),
         "kernels": {kind: [k.name for k in kernels] for kind, kernels in sorted(KERNELS.items())},
     }
 

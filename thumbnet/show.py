@@ -204,6 +204,8 @@ def operators(found: dict[str, Any]) -> None:
     """What can be compiled."""
     out.print("[bold]ONNX operators[/]")
     out.print(", ".join(found["onnx"]))
+    out.print("\n[bold]In float32 only[/]")
+    out.print(", ".join(found["onnx_float"]))
     out.print("\n[bold]Kernels[/]")
     for kind, kernels in found["kernels"].items():
         out.print(f"  {kind:14} {', '.join(kernels) or 'no code: an alias'}")
