@@ -12,7 +12,7 @@ import numpy as np
 from codegen import gates
 from codegen.build import Builder, Converter, OnnxNode, as_floats
 from codegen.ir import Array, FloatArray, IntArray, Tensor
-from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer
+from codegen.kernel import Constant, Footprint, Instance, Kernel, Layer, channel_block
 from codegen.ops.concat import Concat
 from codegen.quant.fixed import check_accumulator, exact_matmul, stable_matmul
 
@@ -265,8 +265,14 @@ def _instance(layer: Layer) -> Instance:
         "hidden": hidden,
         "rows": len(w.values),
         "fraction": gates.cell_fraction(steps),
+        "groups": _groups(GATES[op.cell], channel_block(layer.core)),
     }
     return Instance(f"{op.cell}_{steps}x{width}_{hidden}", params, constants)
+
+
+def _groups(count: int, block: int) -> list[list[int]]:
+    """Gates whose sums run at once: as many as share the load of a value in registers."""
+    return [list(range(first, min(first + block, count))) for first in range(0, count, block)]
 
 
 def _scratch(layer: Layer) -> int:
