@@ -23,7 +23,7 @@ WILD = np.array([[[-1, 2, HIGH], [LOW, -4, 3]]], np.int64)  # of an axis of 4; s
 
 def nearest(indices: Array, size: int) -> IntArray:
     """What stands for indices: those below 0 count from the end, those beyond are moved to it."""
-    found = [int(i) + size if i < 0 else int(i) for i in indices.ravel()]
+    found = [i + size if i < 0 else i for i in indices.ravel().tolist()]
     return np.array([min(max(i, 0), size - 1) for i in found]).reshape(indices.shape)
 
 
