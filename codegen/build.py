@@ -93,6 +93,11 @@ class Builder:
         """The shape in ONNX of a tensor that `plain` gave: without the axis for samples."""
         return self.tensors[name].shape[1:]
 
+    def onnx_shape(self, name: str) -> tuple[int, ...]:
+        """The shape in ONNX of any tensor: without an axis for samples that was put before it."""
+        shape = self.tensors[name].shape
+        return shape[1:] if name in self.led else shape
+
     def plain_constant(self, array: Array, hint: str, dtype: str | None = None) -> str:
         """A constant of plain numbers; it gets the axis for samples."""
         kind = dtype or array.dtype.name

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from codegen import check_chain
+from codegen import check_chain, check_copies
 from codegen.arrange import Slot
 from codegen.fused import Chain
 from codegen.ir import Array, IntArray, Op, Tensor
@@ -118,6 +118,8 @@ def _whole(step: Step) -> list[Event]:
 def _events(step: Step) -> list[Event] | None:
     """Events of a step whose output overlaps an input; None when its operator allows no overlap."""
     kind = step.layer.node.op.kind
+    if kind in check_copies.EVENTS:
+        return list(check_copies.EVENTS[kind](step))
     if step.layer.is_plain:
         return list(_item_by_item(step)) if kind in IN_PLACE else None
     find = EVENTS.get(kind)

@@ -17,6 +17,7 @@ from codegen.ir import Array, Graph, verify
 from codegen.limits import check_work
 from codegen.lowering import CONVERTERS, SUPPORTED, refused
 from codegen.lowering.plain import PLAIN
+from codegen.lowering.plain.constants import copied
 from codegen.names import identifier
 from codegen.onnx_load import check, guarded, pin_inputs, read_model, simplified
 from targets.errors import UnsupportedModel, UsageError
@@ -30,13 +31,14 @@ PLAIN_INPUTS = {
 
 # What exporters compute shapes and constants with. Evaluated here when every operand is constant.
 FOLDABLE = frozenset({
-    "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape", "Div", "Equal",
-    "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "GreaterOrEqual", "Identity", "Less",
-    "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not", "Or", "Pow", "QuantizeLinear", "Range",
-    "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape",
-    "Sign", "Slice", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Unsqueeze",
-    "Where",
+    "Abs", "Add", "And", "BlackmanWindow", "Cast", "Ceil", "Clip", "Concat", "ConstantOfShape",
+    "Div", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "GreaterOrEqual",
+    "HammingWindow", "HannWindow", "Identity", "Less", "LessOrEqual", "Max", "MelWeightMatrix",
+    "Min", "Mul", "Neg", "Not", "Or", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Sign", "Slice", "Split",
+    "Sqrt", "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
+WINDOWS = frozenset({"BlackmanWindow", "HammingWindow", "HannWindow"})
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})  # worth a way back to integers
 GRIDS = frozenset({"DequantizeLinear", "QuantizeLinear"})
@@ -81,11 +83,17 @@ def load(
         model = simplified(model)
     b = Builder(floats)
     guarded(str(path), lambda: _convert(model, b))
-    outputs = [(value.name, b.get(value.name)) for value in model.graph.output]
+    outputs = [(value.name, _output(b, value.name)) for value in model.graph.output]
     _check_outputs(b, outputs)
     graph = verify(b.finish(identifier(path.stem), outputs))
     check_work(graph)
     return graph
+
+
+def _output(b: Builder, name: str) -> str:
+    """The tensor of an output; what does not depend on the inputs is copied from flash."""
+    tensor = b.get(name)
+    return copied(b, tensor) if b.floats and b.is_constant(tensor) else tensor
 
 
 def _check_outputs(b: Builder, outputs: list[tuple[str, str]]) -> None:
@@ -94,7 +102,7 @@ def _check_outputs(b: Builder, outputs: list[tuple[str, str]]) -> None:
             raise UnsupportedModel(f"output {name!r} does not depend on the inputs")
         if tensor in b.conditions:
             raise UnsupportedModel(f"output {name!r} is a truth value; outputs must be numbers")
-    if not outputs or not b.inputs:
+    if not outputs or not (b.inputs or b.floats):
         raise UnsupportedModel("the model has no inputs or no outputs")
 
 
@@ -201,7 +209,7 @@ def _fold(node: OnnxNode, proto: onnx.NodeProto, opsets: Mapping[str, int], b: B
         return True
     tensors = [b.tensors[b.get(name)] for name in node.inputs if name]
     if node.op_type in ("Shape", "Size"):
-        shape = tensors[0].shape
+        shape = b.onnx_shape(b.get(node.inputs[0]))
         sizes = shape[node.integer("start", 0) : node.integer("end", len(shape))]
         value = sizes if node.op_type == "Shape" else prod(sizes)
         b.write(node, b.constant(np.asarray(value, np.int64), node.label))
@@ -235,17 +243,25 @@ def _constant(node: OnnxNode) -> Array:
     return np.asarray(value, np.float32 if "float" in key else np.int64)
 
 
+def _product(node: OnnxNode, operands: list[Array]) -> int:
+    """The elements of a result that grows with two operands."""
+    if node.op_type == "Gather":
+        return operands[0].size * max(operands[1].size, 1)
+    bins, length, *_ = (abs(int(operand.reshape(-1)[0])) for operand in operands)
+    return bins * (length + 1)
+
+
 def _folded_size(node: OnnxNode, arrays: Mapping[str, Array]) -> int:
     """An upper bound of the elements in the result, before anything is allocated."""
     operands = [arrays[name] for name in node.inputs if name]
     total = sum(operand.size for operand in operands)
     sizes = [abs(int(v)) for v in operands[-1].reshape(-1)[:64]] if total else []
-    if node.op_type == "ConstantOfShape":
+    if node.op_type == "ConstantOfShape" or node.op_type in WINDOWS:
         return prod(sizes)
     if node.op_type in ("Expand", "Tile"):
         return prod(max(size, 1) for size in sizes) * operands[0].size
-    if node.op_type == "Gather":
-        return operands[0].size * max(operands[1].size, 1)
+    if node.op_type in ("Gather", "MelWeightMatrix"):
+        return _product(node, operands)
     if node.op_type == "Range":
         start, limit, delta = (float(operand) for operand in operands)
         return int(abs((limit - start) / delta)) + 1 if delta else MAX_FOLDED + 1

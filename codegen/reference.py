@@ -24,10 +24,11 @@ def run(
 
     Args:
         graph: a quantized graph.
-        inputs: one array per input, as the port holds it, device layout, any number of samples along axis 0.
+        inputs: one array per input, as the port holds it, device layout, any number of samples along axis 0;
+            without inputs there is one sample.
         watch: called with every activation of every batch.
     """
-    count = len(inputs[0])
+    count = len(inputs[0]) if inputs else 1
     batches = [
         _run_batch(graph, tuple(x[start : start + BATCH] for x in inputs), watch)
         for start in range(0, count, BATCH)
@@ -52,7 +53,9 @@ def _run_batch(graph: Graph, inputs: tuple[Stored, ...], watch: Watch) -> tuple[
         for name in set(node.inputs) - kept:
             if last[name] == index:
                 values.pop(name, None)
-    return tuple(values[port.tensor] for port in graph.outputs)
+    samples = len(inputs[0]) if inputs else 1
+    found = (values[port.tensor] for port in graph.outputs)
+    return tuple(np.broadcast_to(array, (samples, *array.shape[1:])) for array in found)
 
 
 def to_stored(graph: Graph, port: Port, real: Array) -> Stored:

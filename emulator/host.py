@@ -49,10 +49,11 @@ class HostModel:
         """Outputs, one (samples, bytes) array each.
 
         Args:
-            inputs: one array per input, samples along axis 0, device layout: int8, or of the input's type.
+            inputs: one array per input, samples along axis 0, device layout: int8, or of the input's type;
+                a model without inputs has one sample.
             progress: called with the number of samples done since the last call.
         """
-        count = len(inputs[0])
+        count = len(inputs[0]) if inputs else 1
         flat = tuple(np.ascontiguousarray(x).reshape(count, -1).view(np.int8) for x in inputs)
         outputs = tuple(np.empty((count, size), np.int8) for size in self._image.outputs)
         starts = range(0, count, CHUNK)
@@ -73,7 +74,7 @@ class HostModel:
         status = self._init(at, arena, self._image.arena_size)
         if status:
             raise ThumbnetError(f"{self._image.name}_init returned {status} on the host")
-        stop = min(start + CHUNK, len(inputs[0]))
+        stop = min(start + CHUNK, len(inputs[0]) if inputs else 1)
         for sample in range(start, stop):
             status = self._infer(at, tuple(x[sample] for x in inputs))
             if status:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 from codegen.build import Builder, Converter, OnnxNode
 from codegen.moves import Reshape
@@ -30,6 +31,13 @@ def same_rank(b: Builder, names: Sequence[str]) -> list[str]:
     ]
 
 
+def axis_of(node: OnnxNode, axis: int, rank: int) -> int:
+    """An axis of an ONNX tensor, counted from the front."""
+    if not -rank <= axis < rank:
+        raise node.unsupported(f"axis {axis} of {rank} axes")
+    return axis % rank
+
+
 def _reshape(node: OnnxNode, b: Builder) -> None:
     x = b.plain(node, 0)
     wanted = b.integers(node, "shape", 1)
@@ -37,16 +45,59 @@ def _reshape(node: OnnxNode, b: Builder) -> None:
         raise node.unsupported("the new shape is missing")
     old, shape = b.plain_shape(x), list(wanted)
     if not node.integer("allowzero", 0):
+        if any(size == 0 and axis >= len(old) for axis, size in enumerate(shape)):
+            raise node.unsupported(f"shape {shape} copies an axis that {list(old)} lacks")
         shape = [old[axis] if size == 0 else size for axis, size in enumerate(shape)]
     if shape.count(-1) == 1:
-        known = 1
-        for size in shape:
-            known *= size if size != -1 else 1
-        total = 1
-        for size in old:
-            total *= size
-        shape[shape.index(-1)] = total // known if known else 0
-    b.write(node, reshape(b, x, tuple(shape), node.sources))
+        known = prod(size for size in shape if size != -1)
+        shape[shape.index(-1)] = prod(old) // known if known else 0
+    _write(node, b, x, tuple(shape))
 
 
-ONNX: Mapping[str, Converter] = {"Reshape": _reshape}
+def _write(node: OnnxNode, b: Builder, x: str, shape: tuple[int, ...]) -> None:
+    old = b.plain_shape(x)
+    if prod(shape) != prod(old) or min(shape, default=1) < 1:
+        raise node.unsupported(f"shape {list(old)} cannot become {list(shape)}")
+    b.write(node, reshape(b, x, shape, node.sources))
+
+
+def _flatten(node: OnnxNode, b: Builder) -> None:
+    x = b.plain(node, 0)
+    shape, axis = b.plain_shape(x), node.integer("axis", 1)
+    if not -len(shape) <= axis <= len(shape):
+        raise node.unsupported(f"axis {axis} of {len(shape)} axes")
+    axis += len(shape) if axis < 0 else 0
+    _write(node, b, x, (prod(shape[:axis]), prod(shape[axis:])))
+
+
+def _squeeze(node: OnnxNode, b: Builder) -> None:
+    x = b.plain(node, 0)
+    shape, axes = b.plain_shape(x), b.integers(node, "axes", 1)
+    if axes is None:
+        axes = tuple(axis for axis, size in enumerate(shape) if size == 1)
+    dropped = {axis_of(node, axis, len(shape)) for axis in axes}
+    _write(node, b, x, tuple(s for axis, s in enumerate(shape) if axis not in dropped))
+
+
+def _unsqueeze(node: OnnxNode, b: Builder) -> None:
+    x = b.plain(node, 0)
+    axes = b.integers(node, "axes", 1) or ()
+    rank = len(b.plain_shape(x)) + len(axes)
+    added = {axis_of(node, axis, rank) for axis in axes}
+    if len(added) != len(axes):
+        raise node.unsupported(f"axes {list(axes)} name one twice")
+    sizes = iter(b.plain_shape(x))
+    _write(node, b, x, tuple(1 if axis in added else next(sizes) for axis in range(rank)))
+
+
+def _identity(node: OnnxNode, b: Builder) -> None:
+    b.write(node, b.plain(node, 0))
+
+
+ONNX: Mapping[str, Converter] = {
+    "Flatten": _flatten,
+    "Identity": _identity,
+    "Reshape": _reshape,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+}
