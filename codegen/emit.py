@@ -200,7 +200,9 @@ def math_functions(text: str) -> list[str]:
     found: dict[str, str] = {}
 
     def collect(caller: str) -> None:
-        for name in sorted(set(re.findall(r"\b(real_[a-z0-9_]+)\(", caller)) - found.keys()):
+        for name in sorted(set(re.findall(r"\b(real_[a-z0-9_]+)\(", caller))):
+            if name in found:
+                continue
             body = render(f"math/{name}.c.j2").rstrip("\n")
             found[name] = ""  # no function calls itself, not even through another
             collect(body.partition("\n{")[2])

@@ -20,7 +20,7 @@ __all__ = ["KERNELS", "ONNX", "OP", "Map", "reference"]
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """`function` (codegen.scalar) of operands of one type and rank; `parameters` are its constants."""
+    """`function` (codegen.scalar) of operands of one rank; `parameters` are its constants, float32."""
 
     kind: ClassVar[str] = "map"
     function: str
@@ -35,13 +35,11 @@ class Map:
     def evaluate(self, inputs: tuple[Array, ...]) -> Array:
         """The function of every element."""
         with np.errstate(all="ignore"):
-            return np.asarray(FUNCTIONS[self.function].compute(*inputs, *self.parameters))
+            return np.asarray(FUNCTIONS[self.function].compute(inputs, self.parameters))
 
     def result_type(self, types: tuple[str, ...]) -> str:
         """That of the operands, unless the function has its own."""
-        if len(set(types)) > 1:
-            raise ValueError(f"operands of types {', '.join(types)}")
-        return FUNCTIONS[self.function].result or types[0]
+        return FUNCTIONS[self.function].result_type(types)
 
 
 OP = Map
@@ -53,6 +51,8 @@ def _instance(layer: Layer) -> Instance:
     assert isinstance(op, Map) and out.dtype is not None
     rows, constants = operands(layer)
     names = "abc"[: len(rows)]
+    told = layer.inputs[-1].dtype
+    assert told is not None
     walked = {
         name: broadcast_strides(tensor.shape, out.shape)
         for name, tensor in zip(names, layer.inputs, strict=True)
@@ -62,8 +62,7 @@ def _instance(layer: Layer) -> Instance:
         params={
             "operands": [{"name": n, **row} for n, row in zip(names, rows, strict=True)],
             "loops": loops(out.shape, walked),
-            "expression": FUNCTIONS[op.function].c,
-            "parameters": op.parameters,
+            "expression": FUNCTIONS[op.function].expression(told, op.parameters),
             "type": alias(out.dtype),
         },
         constants=constants,

@@ -97,12 +97,17 @@ def operator(case: Any) -> str:
     return str(case.model.graph.node[-1].op_type)
 
 
+def array(value: Any) -> Any:
+    """A case's tensor as an array; those of 2 and 4 bits are messages."""
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+
+
 def frozen(case: Any) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The model with operands of `FROZEN` as constants, and the values of its remaining inputs."""
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
     (inputs, _), *_ = case.data_sets
-    given = {v.name: x for v, x in zip(model.graph.input, inputs, strict=True)}
+    given = {v.name: array(x) for v, x in zip(model.graph.input, inputs, strict=True)}
     fixed = {
         node.input[index]
         for node in model.graph.node

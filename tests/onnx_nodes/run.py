@@ -62,8 +62,9 @@ def compiled(case: Any, folder: Path) -> Compiled:
     image = ModelImage(graph.name, len(made.steps), sizes[0], sizes[1], max(made.size, 4))
     (_, expected), *_ = case.data_sets
     inputs = tuple(stored(graph, p.tensor, given[p.name], p.perm) for p in graph.inputs)
+    wanted = tuple(np.asarray(cases.array(value)) for value in expected)
     sources = tuple(f"{case.name}/{source}" for source in project.host_sources)
-    return Compiled(graph, inputs, tuple(map(np.asarray, expected)), image, sources)
+    return Compiled(graph, inputs, wanted, image, sources)
 
 
 def stored(graph: Graph, tensor: str, value: Array, perm: tuple[int, ...]) -> Array:
