@@ -60,7 +60,7 @@ class Step:
         size, r = h.shape[-1], self.weights["r"]
         both, products = 2 * size, self._start()
         if self.linear_before_reset and "b" in self.weights:
-            products[:, both:] = self.weights["b"][:, mixed : 3 * size]
+            products[:, both:] = self.weights["b"][:, both : 3 * size]
         products = _added(products, x, self.weights["w"])
         gates = self._activated(0, _added(products[:, :both], h, r[:, :both]))
         z, reset = gates[:, :size], gates[:, size:]

@@ -13,6 +13,7 @@ from codegen.floats import maps, moves, windows
 from codegen.floats.rewrite import Lowering, Rewriter
 from codegen.ir import Graph, Node, verify
 from codegen.moves import Reshape, ToFloat, ToGrid
+from codegen.qdq import constant_value
 from targets.errors import UnsupportedModel
 
 LOWERINGS: Mapping[str, Lowering] = {**maps.LOWERINGS, **moves.LOWERINGS, **windows.LOWERINGS}
@@ -29,7 +30,7 @@ def all_floats(graph: Graph) -> Graph:
         if tensor.dtype is not None:
             new.tensors[name] = tensor
         elif tensor.data is not None:
-            new.constant(name, tensor.values)
+            new.constant(name, constant_value(tensor))
     for port in graph.inputs:
         new.tensors[port.tensor] = replace(
             graph.tensors[port.tensor], dtype=graph.tensors[port.tensor].dtype or "float32"

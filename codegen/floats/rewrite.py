@@ -35,5 +35,12 @@ class Rewriter:
         self.nodes.append(Node(op, inputs, output, node.sources))
         return output
 
+    def part(self, op: Op, inputs: tuple[str, ...], hint: str, node: Node) -> str:
+        """Adds a node whose result only others that stand for the same one read."""
+        name = f"{node.output}.{hint}"
+        while name in self.tensors or name in self.graph.tensors:
+            name += "_"
+        return self.emit(op, inputs, name, node)
+
 
 Lowering = Callable[[Node, Rewriter], None]

@@ -32,6 +32,10 @@ def _float(compute: Any, c: str, operands: int = 1) -> Scalar:
 
 ACTIVATIONS: Mapping[str, Scalar] = {
     "affine": _float(lambda a, p, q: p * a + q, "{p} * a + {q}"),
+    "bound": _float(
+        lambda a, p, q: np.where(a < p, p, np.where(a > q, q, a)),
+        "a < {p} ? {p} : a > {q} ? {q} : a",
+    ),
     "celu": _float(
         lambda a, p: np.where(a > 0, a, p * expm1(a / p)),
         "a > 0.0f ? a : {p} * real_expm1(a / {p})",
@@ -66,6 +70,10 @@ ACTIVATIONS: Mapping[str, Scalar] = {
         "{q} * (a > 0.0f ? a : {p} * real_expm1(a))",
     ),
     "sigmoid": _float(sigmoid, "real_sigmoid(a)"),
+    "sign_or": _float(
+        lambda a, p: np.where(a > 0, ONE, np.where(a < 0, -ONE, np.where(a == 0, p, a))),
+        "a > 0.0f ? 1.0f : a < 0.0f ? -1.0f : a == 0.0f ? {p} : a",
+    ),
     "softplus": _float(softplus, "real_softplus(a)"),
     "softsign": _float(lambda a: a / (ONE + np.abs(a)), "a / (1.0f + __builtin_fabsf(a))"),
     "swish": _float(lambda a, p: a * sigmoid(p * a), "a * real_sigmoid({p} * a)"),
