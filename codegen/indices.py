@@ -75,3 +75,9 @@ def check_type(dtype: str) -> None:
     """ValueError for indices that are no integers."""
     if dtype not in INTEGERS:
         raise ValueError(f"indices of type {dtype}")
+
+
+def smallest_type(numbers: IntArray) -> str:
+    """The type that takes the least flash for numbers from 0 on."""
+    most = int(numbers.max())
+    return np.min_scalar_type(most).name if most < 1 << 16 else "int32"
