@@ -41,7 +41,7 @@ FOLDABLE = frozenset({
 WINDOWS = frozenset({"BlackmanWindow", "HammingWindow", "HannWindow"})
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})  # worth a way back to integers
-GRIDS = frozenset({"DequantizeLinear", "QuantizeLinear"})
+GRIDS = frozenset({"DequantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
 COMPUTED = MOVES | {
     "BipolarQuant",
     "DequantizeLinear",
