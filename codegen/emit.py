@@ -98,7 +98,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
     tuned = [f for f in plan.functions if f.kernel.assembly is not None]
     assembly = f"kernels_{identifier(plan.core.name)}.S"
     # The console's commands fill inputs that lie in the arena whole.
-    console = consoles.of(target) if plan.source is None else None
+    console = consoles.of(target) if plan.source is None and plan.graph.inputs else None
     model = Model(
         name=name,
         macro=name.upper(),
