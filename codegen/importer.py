@@ -41,7 +41,8 @@ FOLDABLE = frozenset({
 WINDOWS = frozenset({"BlackmanWindow", "HammingWindow", "HannWindow"})
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})  # worth a way back to integers
-GRIDS = frozenset({"DequantizeLinear", "QuantizeLinear"})
+MARKERS = frozenset({"DequantizeLinear", "QuantizeLinear"})  # of grids that integers alone can have
+GRIDS = MARKERS | {"QLinearConv", "QLinearMatMul"}
 COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 COMPUTED = MOVES | {
     "BipolarQuant",
@@ -155,7 +156,7 @@ def _translate(node: OnnxNode, b: Builder) -> None:
     try:
         real(node, b)
     except UnsupportedModel:
-        quantizes = node.key in refused.ONNX or node.op_type in GRIDS
+        quantizes = node.key in refused.ONNX or node.op_type in MARKERS
         if plain is None or (quantizes and not b.floats):
             raise
         b.roll_back(mark)

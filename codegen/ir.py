@@ -314,7 +314,13 @@ def _describe(tensor: Tensor) -> str:
 
 
 def node_macs(graph: Graph, node: Node) -> int:
-    """Multiply-accumulates of a node: outputs times the length of a weight row; 0 without weights."""
+    """Multiply-accumulates of a node: outputs times the length of a weight row; 0 without weights.
+
+    Operators on plain numbers count them by themselves.
+    """
+    counted = getattr(node.op, "macs", None)
+    if counted is not None:
+        return int(counted(tuple(graph.tensors[name].shape for name in node.inputs)))
     if node.op.kind not in ("binary_conv2d", "conv2d", "dense"):
         return 0
     weights = graph.tensors[node.inputs[1]]

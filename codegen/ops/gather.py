@@ -35,6 +35,10 @@ class Gather:
     steps: Shape
     index: Index
 
+    def __post_init__(self) -> None:
+        """Names the fields of an index that comes from a file (codegen/graph_file.py) as a mere tuple."""
+        object.__setattr__(self, "index", Index(*self.index))
+
     def infer(self, shapes: tuple[Shape, ...]) -> Shape:
         """The shape; ValueError where it leaves an operand."""
         data, indices = shapes
