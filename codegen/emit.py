@@ -124,12 +124,14 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "has_constants": any(step.instance.constants for step in plan.steps),
         "stream": _stream(plan),
     }
-    board = {"model": model, "target": target, "console": console}
+    kernels = _kernels_in_c(model, plan.core, in_c)
+    floats = re.search(r"\bfloat\b", kernels) is not None
+    board = {"model": model, "target": target, "console": console, "floats": floats}
     files = {
         f"{name}.h": render("model.h.j2", **network),
         f"{name}.c": render("model.c.j2", **network),
         "kernels.h": render("kernels.h.j2", model=model, functions=plan.functions),
-        "kernels.c": _kernels_in_c(model, plan.core, in_c),
+        "kernels.c": kernels,
         "main.c": render("board/main.c.j2", **board),
         "startup.c": render("board/startup.c.j2", **board),
         "link.ld": render("board/link.ld.j2", **board),
