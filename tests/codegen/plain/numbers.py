@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any, TypeAlias
 
-from codegen.ir import Array
+import numpy as np
+import numpy.typing as npt
+
+Numbers: TypeAlias = npt.NDArray[Any]
 
 RNG = np.random.default_rng(23)
 
 
-def reals(*shape: int) -> Array:
+def reals(*shape: int) -> Numbers:
     """Random float32 numbers."""
     return RNG.normal(size=shape).astype(np.float32)
 
 
-def whole(dtype: str, *shape: int) -> Array:
+def whole(dtype: str, *shape: int) -> Numbers:
     """Random integers, the least and the greatest first."""
     info = np.iinfo(dtype)
     found = RNG.integers(info.min, info.max, shape, dtype, endpoint=True)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from codegen.ir import Array
 from codegen.ops.pool import Function, Pool
 from tests.codegen.plain.network import Case, agreed
-from tests.codegen.plain.numbers import reals, whole
+from tests.codegen.plain.numbers import Numbers, reals, whole
 
 WINDOW = (3, 2), (2, 3), (1, 0), (1, 1), (1, 2)
 FUNCTIONS: tuple[Function, ...] = ("max", "average", "sum")
 
 
-def seen(pool: Pool, x: Array) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
+def seen(pool: Pool, x: Numbers) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
     """For every place of a window, the indices of (*sizes) that it sees."""
     sizes = x.shape
     places = pool.slides().places(sizes)
@@ -41,25 +41,30 @@ def seen(pool: Pool, x: Array) -> dict[tuple[int, ...], list[tuple[int, ...]]]:
 @pytest.mark.parametrize("ceil", [False, True])
 def test_pools(tmp_path: Path, ceil: bool) -> None:
     x, last = reals(1, 2, 9, 8), reals(1, 9, 8, 6)
-    pools = {f: Pool(f, 2, *WINDOW, ceil) for f in FUNCTIONS}
-    cases = {f: Case(pool, (x,)) for f, pool in pools.items()}
+    places = seen(Pool("max", 2, *WINDOW, ceil), x[0, 0])
+    rounded: Numbers = np.round(x)
+    cases: dict[str, Case] = {f: Case(Pool(f, 2, *WINDOW, ceil), (x,)) for f in FUNCTIONS}
     cases |= {f"{f} last": Case(Pool(f, 1, *WINDOW, ceil), (last,)) for f in FUNCTIONS}
     cases |= {
         "bytes": Case(Pool("max", 1, *WINDOW, ceil), (whole("uint8", 1, 9, 8, 5),)),
         "int64": Case(Pool("max", 1, *WINDOW, ceil), (whole("int64", 1, 9, 8),)),
-        "where": Case(Pool("argmax", 2, *WINDOW, ceil), (np.round(x),)),
+        "where": Case(Pool("argmax", 2, *WINDOW, ceil), (rounded,)),
         "columns": Case(Pool("argmax", 2, *WINDOW, ceil, column_major=True), (x,)),
         "padding": Case(Pool("average", 2, *WINDOW, ceil, count_include_pad=True), (x,)),
         "line": Case(Pool("max", 1, (4,), (3,), (2,), (1,), (1,), ceil), (reals(1, 11),)),
     }
     found = agreed(cases, tmp_path)
-    meaning = {"max": np.max, "average": np.mean, "sum": np.sum}
+    meaning: dict[str, Callable[[list[float]], float]] = {
+        "max": np.max,
+        "average": np.mean,
+        "sum": np.sum,
+    }
     for name, of in meaning.items():
-        for image, place in product(range(2), seen(pools["max"], x[0, 0])):
-            taken = [x[0, image][at] for at in seen(pools["max"], x[0, 0])[place]]
+        for image, (place, taps) in product(range(2), places.items()):
+            taken = [float(x[0, image][at]) for at in taps]
             assert found[name][(image, *place)] == pytest.approx(of(taken), rel=1e-5, abs=1e-6)
-    flat = np.round(x).ravel()
-    for image, (place, taps) in product(range(2), seen(pools["max"], x[0, 0]).items()):
+    flat = rounded.ravel()
+    for image, (place, taps) in product(range(2), places.items()):
         indices = [image * 72 + i * 8 + j for i, j in taps]
         assert found["where"][(image, *place)] == max(indices, key=lambda i: (flat[i], -i))
         at = int(found["columns"][(image, *place)]) - image * 72
