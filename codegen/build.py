@@ -108,7 +108,10 @@ class Builder:
 
     def plain(self, node: OnnxNode, index: int) -> str:
         """The tensor of a node's operand that must be present, as plain numbers under an axis for samples."""
-        name = self._given(node, index)
+        return self.as_plain(node, self._given(node, index))
+
+    def as_plain(self, node: OnnxNode, name: str) -> str:
+        """A tensor that a node reads as plain numbers under an axis for samples."""
         if name not in self._plain:
             self._plain[name] = self._as_plain(node, name)
         return self._plain[name]
@@ -261,9 +264,11 @@ class Builder:
         return self.tensors[name].data is not None
 
     def value(self, name: str) -> Array | None:
-        """A constant as numbers (dequantized if need be); None for an activation."""
+        """A constant as numbers (dequantized if need be), as ONNX shapes it; None for an activation."""
         tensor = self.tensors[name]
-        return None if tensor.data is None else constant_value(tensor)
+        if tensor.data is None:
+            return None
+        return constant_value(tensor)[0] if name in self.led else constant_value(tensor)
 
     def static(self, node: OnnxNode, index: int) -> Array | None:
         """An operand that must be constant, as numbers; None when it is absent."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,8 +19,7 @@ from codegen.loops import broadcast_strides, strides
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """A box of the result, and where its elements lie in an operand.
 
     Attributes:
@@ -52,6 +51,10 @@ class Move:
     shape: Shape
     parts: tuple[Part, ...]
     fill: float = 0
+
+    def __post_init__(self) -> None:
+        """Names the fields of parts that come from a file (codegen/graph_file.py) as mere tuples."""
+        object.__setattr__(self, "parts", tuple(Part(*part) for part in self.parts))
 
     @property
     def is_full(self) -> bool:

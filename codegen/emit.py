@@ -98,7 +98,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
     tuned = [f for f in plan.functions if f.kernel.assembly is not None]
     assembly = f"kernels_{identifier(plan.core.name)}.S"
     # The console's commands fill inputs that lie in the arena whole.
-    console = consoles.of(target) if plan.source is None else None
+    console = consoles.of(target) if plan.source is None and plan.graph.inputs else None
     model = Model(
         name=name,
         macro=name.upper(),
@@ -125,12 +125,14 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "stream": _stream(plan),
         "states": _states(plan, ports),
     }
-    board = {"model": model, "target": target, "console": console}
+    kernels = _kernels_in_c(model, plan.core, in_c)
+    floats = re.search(r"\bfloat\b", kernels) is not None
+    board = {"model": model, "target": target, "console": console, "floats": floats}
     files = {
         f"{name}.h": render("model.h.j2", **network),
         f"{name}.c": render("model.c.j2", **network),
         "kernels.h": render("kernels.h.j2", model=model, functions=plan.functions),
-        "kernels.c": _kernels_in_c(model, plan.core, in_c),
+        "kernels.c": kernels,
         "main.c": render("board/main.c.j2", **board),
         "startup.c": render("board/startup.c.j2", **board),
         "link.ld": render("board/link.ld.j2", **board),

@@ -40,12 +40,13 @@ FOLDABLE = frozenset({
 })  # fmt: skip
 WINDOWS = frozenset({"BlackmanWindow", "HammingWindow", "HannWindow"})
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-WEIGHTED = frozenset(
-    {"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul"}
-)  # worth a way back to integers
-IN_FLOAT = frozenset(
-    {"DequantizeLinear", "GRU", "LSTM", "QuantizeLinear"}
-)  # where nothing is quantized
+# Worth a way back to integers, where an operand is plain.
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul"})
+MARKERS = frozenset({"DequantizeLinear", "QuantizeLinear"})  # of grids that integers alone can have
+GRIDS = MARKERS | {"QLinearConv", "QLinearMatMul"}
+COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
+RECURRENT = frozenset({"GRU", "LSTM"})
+IN_FLOAT = GRIDS | COMPARISONS | RECURRENT  # whose plain form serves where nothing is quantized
 COMPUTED = MOVES | {
     "BipolarQuant",
     "DequantizeLinear",
@@ -140,10 +141,13 @@ def _convert(model: onnx.ModelProto, b: Builder) -> None:
     for proto in model.graph.node:
         node = _node(proto, opsets)
         if not _fold(node, proto, opsets, b):
-            if _is_constant(node, b) and node.op_type not in COMPUTED:
+            if not _is_constant(node, b) or node.op_type in COMPUTED:
+                _translate(node, b)
+            elif b.floats and node.key in PLAIN:
+                PLAIN[node.key](node, b)
+            else:
                 why = "all operands are constant"
                 raise node.unsupported(why, "--simplify computes the result beforehand")
-            _translate(node, b)
 
 
 def _translate(node: OnnxNode, b: Builder) -> None:
@@ -160,7 +164,8 @@ def _translate(node: OnnxNode, b: Builder) -> None:
     try:
         real(node, b)
     except UnsupportedModel:
-        if plain is None or (node.key in refused.ONNX and not b.floats):
+        quantizes = node.key in refused.ONNX or node.op_type in MARKERS
+        if plain is None or (quantizes and not b.floats):
             raise
         b.roll_back(mark)
         plain(node, b)

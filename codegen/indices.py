@@ -7,8 +7,8 @@ exists, in NumPy and in C: no index reads or writes outside of a tensor.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,8 +32,7 @@ def walked(extents: Shape, steps: Sequence[int]) -> IntArray:
     return np.broadcast_to(total, (1, *extents[1:]))
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(NamedTuple):
     """How a place follows from a tuple of consecutive indices.
 
     Attributes:
@@ -75,3 +74,9 @@ def check_type(dtype: str) -> None:
     """ValueError for indices that are no integers."""
     if dtype not in INTEGERS:
         raise ValueError(f"indices of type {dtype}")
+
+
+def smallest_type(numbers: IntArray) -> str:
+    """The type that takes the least flash for numbers from 0 on."""
+    most = int(numbers.max())
+    return np.min_scalar_type(most).name if most < 1 << 16 else "int32"

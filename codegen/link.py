@@ -104,6 +104,7 @@ def link(parts: tuple[Part, ...], target: Target) -> Linked:
         "arena": arena,
         "alignment": ALIGNMENT,
         "kernels": kernels,
+        "floats": any(re.search(r"\bfloat\b", kernel.c) for kernel in kernels),
     }
     files = _board_files(facts)
     for part in parts:

@@ -420,7 +420,8 @@ void monitor_access(void *uc, int type, uint64_t address, int size, int64_t valu
     if (m->current == NULL) {
         return;
     }
-    if ((address & ((uint64_t)size - 1)) != 0) {
+    /* Two words at once, as VPUSH of a double register stores them, lie at any word. */
+    if ((address & (size > 4 ? 3u : (uint64_t)size - 1)) != 0) {
         if (m->regions != 0 && !may_be_unaligned(m)) {
             violate(m, UNALIGNED_ACCESS, address, (uint64_t)size);
             return;

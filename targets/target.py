@@ -23,6 +23,7 @@ Kind = Literal["flash", "ram"]
 
 _CORE_KEYS: Mapping[str, type] = {
     "gcc_flags": list,
+    "fpu_flags": list,
     "zig_cpu": str,
     "unicorn_cpu": str,
     "cycle_model": str,
@@ -62,6 +63,7 @@ class Core:
 
     name: str
     gcc_flags: tuple[str, ...]
+    fpu_flags: tuple[str, ...]  # more for sources that compute in float32
     zig_cpu: str
     unicorn_cpu: str  # UC_CPU_ARM_<this>; empty: Unicorn has no such core
     cycle_model: str  # of the emulator
@@ -163,8 +165,11 @@ def cores() -> Mapping[str, Core]:
 
 def _core(path: Path, name: str, table: object) -> Core:
     fields = dict(tables.check(path, f"{name}.", table, _CORE_KEYS))
-    flags = tuple(str(flag) for flag in cast(list[object], fields.pop("gcc_flags")))
-    return Core(name=name, gcc_flags=flags, **fields)  # type: ignore[arg-type]  # checked above
+    flags = {
+        key: tuple(str(flag) for flag in cast(list[object], fields.pop(key)))
+        for key in ("gcc_flags", "fpu_flags")
+    }
+    return Core(name=name, **flags, **fields)  # type: ignore[arg-type]  # checked above
 
 
 def _target(path: Path) -> Target:

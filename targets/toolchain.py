@@ -62,6 +62,11 @@ class Toolchain:
             return ("-mthumb", *target.core.gcc_flags)
         return ("-target", "thumb-freestanding-eabi", f"-mcpu={target.core.zig_cpu}")
 
+    def float_flags(self, target: Target, source: Path) -> tuple[str, ...]:
+        """What lets a source that computes in float32 use the target's floating-point unit."""
+        computes = source.suffix == ".c" and re.search(rb"\bfloat\b", source.read_bytes())
+        return target.core.fpu_flags if computes and self.kind == "gcc" else ()
+
 
 def find(name: str = "auto") -> Toolchain:
     """The compiler called "gcc" or "zig"; "auto" prefers gcc where it is installed."""
@@ -111,7 +116,8 @@ def build_firmware(
             unmapped = tuple(
                 f"-f{what}-prefix-map={work.resolve()}=." for what in ("file", "debug")
             )
-            options = (*cpu, *_COMPILE, *mode, *unmapped)
+            floats = toolchain.float_flags(target, work / source)
+            options = (*cpu, *floats, *_COMPILE, *mode, *unmapped)
             _run((*toolchain.command, *options, "-c", source, "-o", built), work)
 
         with ThreadPoolExecutor(JOBS) as pool:

@@ -90,6 +90,8 @@ def measure(
     built = build(folder, options.toolchain, progress)
     samples = samples_of(graph, options)
     inputs = stored_inputs(graph, samples.head(options.max_samples))
+    if not inputs:
+        raise UsageError("nothing to emulate", hint="the model has no inputs")
     if not len(inputs[0]):
         raise UsageError("nothing to emulate", hint="--max-samples must be at least 1")
     expected = reference.run(graph, inputs)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from codegen.copies import Move, cut, joined, padded, transposed
 from codegen.floats.rewrite import Lowering, Rewriter
-from codegen.ir import Node
+from codegen.indices import smallest_type
+from codegen.ir import Node, Tensor
 from codegen.ops.concat import Concat
+from codegen.ops.gather import along
 from codegen.ops.pad import Pad
+from codegen.ops.resize import Resize
 from codegen.ops.slice import Slice
 from codegen.ops.transpose import Transpose
 
@@ -45,9 +50,26 @@ def _transpose(node: Node, shapes: Shapes) -> Move:
     return transposed(shapes[0], node.op.perm)
 
 
+def _resize(node: Node, new: Rewriter) -> None:
+    """Rows, then columns, by tables of their indices."""
+    op, name = node.op, node.inputs[0]
+    assert isinstance(op, Resize)
+    for axis, numbers, made in (
+        (0, op.rows, f"{node.output}.rows"),
+        (1, op.columns, node.output),
+    ):
+        values = np.array([numbers])
+        values = values.astype(smallest_type(values))
+        table = f"{made}.places"
+        new.tensors[table] = Tensor(table, values.shape, None, values, dtype=values.dtype.name)
+        op_along = along(new.shape(name)[1:], axis, (len(numbers),))
+        name = new.emit(op_along, (name, table), made, node)
+
+
 LOWERINGS: Mapping[str, Lowering] = {
     "concat": _copied(_concat),
     "pad": _copied(_pad),
+    "resize": _resize,
     "slice": _copied(_slice),
     "transpose": _copied(_transpose),
 }

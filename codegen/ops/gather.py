@@ -13,7 +13,7 @@ from codegen.build import Converter
 from codegen.indices import WIDE, Index, check_type, walked
 from codegen.ir import Array
 from codegen.kernel import Instance, Layer
-from codegen.loops import loops
+from codegen.loops import loops, strides
 from codegen.plain import operands, plain_kernel, reference
 
 __all__ = ["KERNELS", "ONNX", "OP", "Gather", "reference"]
@@ -34,6 +34,10 @@ class Gather:
     shape: Shape
     steps: Shape
     index: Index
+
+    def __post_init__(self) -> None:
+        """Names the fields of an index that comes from a file (codegen/graph_file.py) as a mere tuple."""
+        object.__setattr__(self, "index", Index(*self.index))
 
     def infer(self, shapes: tuple[Shape, ...]) -> Shape:
         """The shape; ValueError where it leaves an operand."""
@@ -57,6 +61,15 @@ class Gather:
         """That of operand 0."""
         check_type(types[1])
         return types[0]
+
+
+def along(shape: Shape, axis: int, indices: Shape) -> Gather:
+    """Indices of a shape instead of an axis; shapes without the axis for samples."""
+    steps, behind = strides(shape), len(shape) - axis - 1
+    whole = (1, *shape[:axis], *indices, *shape[axis + 1 :])
+    walks = (0, *steps[:axis], *(0,) * len(indices), *steps[axis + 1 :])
+    places = (*(0,) * (axis + 1), *(strides(indices) if indices else ()), *(0,) * behind)
+    return Gather(whole, walks, Index(places, (shape[axis],), (steps[axis],)))
 
 
 OP = Gather

@@ -17,6 +17,7 @@ from codegen.plain import alias, c_number, ctype, operands, plain_kernel, refere
 __all__ = ["KERNELS", "ONNX", "OP", "Move", "reference"]
 
 OP = Move
+TRACED = 1 << 20  # elements whose order is worth the host's memory
 ONNX: Mapping[str, Converter] = {}
 
 
@@ -51,7 +52,9 @@ def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
     """A lone box is written element by element, each right after its source was read."""
     op, out = layer.node.op, layer.output
     assert isinstance(op, Move)
-    if len(op.parts) > 1 or not op.is_full or len(layer.inputs) > 1 or not layer.activations:
+    if not layer.activations:
+        return ()
+    if len(op.parts) > 1 or not op.is_full or len(layer.inputs) > 1 or out.size > TRACED:
         return (None,) * len(layer.activations)
     (part,) = op.parts
     source = np.full((1,), part.start, np.int64)

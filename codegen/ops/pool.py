@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from codegen.ir import Array, IntArray
 from codegen.kernel import Constant, Instance, Layer
 from codegen.loops import strides
 from codegen.plain import c_number, operands, plain_kernel, reference
+from codegen.scalar.form import lowest
 from codegen.slides import Sizes, Slides, place, walk
 
 __all__ = ["KERNELS", "ONNX", "OP", "Pool", "reference"]
@@ -72,7 +73,7 @@ class Pool:
         places = slides.places(sizes)
         shape = (*x.shape[: self.axis], *places, *x.shape[self.axis + len(places) :])
         largest = self.function == "max"
-        y = np.full(shape, lowest(x.dtype) if largest else 0, x.dtype)
+        y = np.full(shape, lowest(x.dtype.name) if largest else 0, x.dtype)
         for _, at, seen in slides.seen(sizes, places):
             target, value = place(y, self.axis, at), x[place(x, self.axis, seen)]
             if largest:
@@ -122,11 +123,6 @@ class Pool:
         return types[0]
 
 
-def lowest(kind: np.dtype[Any]) -> float:
-    """What no number of a type is below."""
-    return -np.inf if kind.kind == "f" else int(np.iinfo(kind).min)
-
-
 OP = Pool
 ONNX: Mapping[str, Converter] = {}
 
@@ -155,7 +151,7 @@ def _instance(layer: Layer) -> Instance:
             "images": prod(x.shape[: op.axis]),
             "image": prod(sizes) * inner,
             "inner": inner,
-            "lowest": c_number(lowest(x.numpy), _c_type(operand["type"])),
+            "lowest": c_number(lowest(x.numpy.name), _c_type(operand["type"])),
             "divisor": None if varied else c_number(float(counts.flat[0]), "float"),
             "coordinates": _coordinates(sizes) if op.column_major else [],
             "block": sums.BLOCK,

@@ -93,7 +93,7 @@ def _resize(node: OnnxNode, b: Builder) -> None:
     if node.text("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise node.unsupported("keep_aspect_ratio_policy is not supported")
     x = b.read(node, 0)
-    counts, scales = _extents(node, b, b.shape(x), modern=modern)
+    counts, scales = extents(node, b, b.shape(x), modern=modern)
     if min(counts) < 1 or prod(counts) > MAX_ACTIVATION:
         raise node.unsupported(f"the result has the unreasonable shape {counts}")
     if counts[:2] != list(b.shape(x))[:2]:
@@ -109,7 +109,7 @@ def _resize(node: OnnxNode, b: Builder) -> None:
     b.write(node, from_image(node, b, y, b.rank(x)))
 
 
-def _extents(
+def extents(
     node: OnnxNode, b: Builder, shape: tuple[int, ...], *, modern: bool
 ) -> tuple[list[int], list[float]]:
     """The new size and the scale of every axis."""

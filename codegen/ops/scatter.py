@@ -55,6 +55,10 @@ class Scatter:
     index: Index
     reduction: str = "none"
 
+    def __post_init__(self) -> None:
+        """Names the fields of an index that comes from a file (codegen/graph_file.py) as a mere tuple."""
+        object.__setattr__(self, "index", Index(*self.index))
+
     def infer(self, shapes: tuple[Shape, ...]) -> Shape:
         """The shape of operand 0; ValueError where an update would leave it."""
         data, indices, updates = shapes

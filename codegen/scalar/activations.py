@@ -31,6 +31,7 @@ def _float(compute: Any, c: str, operands: int = 1) -> Scalar:
 
 
 ACTIVATIONS: Mapping[str, Scalar] = {
+    "affine": _float(lambda a, p, q: p * a + q, "{p} * a + {q}"),
     "bound": _float(
         lambda a, p, q: np.where(a < p, p, np.where(a > q, q, a)),
         "a < {p} ? {p} : a > {q} ? {q} : a",
@@ -63,6 +64,7 @@ ACTIVATIONS: Mapping[str, Scalar] = {
             "int": Form(lambda a: np.where(a < 0, np.zeros_like(a), a), "a < 0 ? 0 : a"),
         }
     ),
+    "scaled_tanh": _float(lambda a, p, q: p * tanh(q * a), "{p} * real_tanh({q} * a)"),
     "selu": _float(
         lambda a, p, q: q * np.where(a > 0, a, p * expm1(np.where(a > 0, np.float32(0), a))),
         "{q} * (a > 0.0f ? a : {p} * real_expm1(a))",

@@ -121,7 +121,8 @@ def difference(case: Any, found: Array, expected: Array) -> str:
     if wanted.dtype.kind != "f":
         wrong = int(np.count_nonzero(found != wanted))
     else:
-        close = np.isclose(found, wanted, rtol=case.rtol, atol=case.atol, equal_nan=True)
+        atol = max(case.atol, cases.ATOL.get(cases.operator(case), 0.0))
+        close = np.isclose(found, wanted, rtol=case.rtol, atol=atol, equal_nan=True)
         wrong = int(np.count_nonzero(~close))
     return f"{wrong} of {wanted.size} values differ" if wrong else ""
 

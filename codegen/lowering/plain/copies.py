@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode
-from codegen.copies import Move, Shape, bordered, cut, expanded, joined, padded, transposed
+from codegen.copies import Move, Shape, cut, expanded, joined, transposed
 from codegen.limits import MAX_ACTIVATION
 from codegen.loops import strides
 from codegen.lowering.plain.shapes import axis_of, reshape
@@ -117,38 +117,6 @@ def _concat(node: OnnxNode, b: Builder) -> None:
     b.write(node, move(b, names, lambda: joined([b.shape(n) for n in names], axis), node.sources))
 
 
-def _pad(node: OnnxNode, b: Builder) -> None:
-    x = b.plain(node, 0)
-    pads = _pads(node, b, len(b.plain_shape(x)))
-    if node.text("mode", "constant") != "constant":
-        raise node.unsupported("only constant padding is supported")
-    shape = b.shape(x)
-    if node.has(2) and not b.is_constant(b.get(node.inputs[2])):
-        names = (x, b.plain(node, 2))
-        if b.tensors[names[1]].size != 1:
-            raise node.unsupported("the constant of the border is no single number")
-        b.write(node, move(b, names, lambda: bordered(shape, pads), node.sources))
-        return
-    fill = b.static(node, 2)
-    number = node.real("value", 0.0) if fill is None or not fill.size else fill.reshape(-1)[0]
-    if np.isnan(number):
-        raise node.unsupported("the constant of the border is no number")
-    value = int(number) if b.dtype(x) != "float32" else float(number)
-    b.write(node, move(b, (x,), lambda: padded(shape, pads, value), node.sources))
-
-
-def _pads(node: OnnxNode, b: Builder, rank: int) -> list[tuple[int, int]]:
-    """(before, behind) for every axis, that for samples included."""
-    flat = b.integers(node, "paddings" if "paddings" in node.attributes else "pads", 1) or ()
-    axes = b.integers(node, "axes", 3) or tuple(range(rank))
-    if len(flat) != 2 * len(axes) or max(map(abs, flat), default=0) > MAX_ACTIVATION:
-        raise node.unsupported(f"pads {list(flat)} do not suit {rank} axes")
-    pads = [(0, 0)] * (rank + 1)
-    for axis, before, behind in zip(axes, flat, flat[len(axes) :], strict=False):
-        pads[axis_of(node, axis, rank) + 1] = (before, behind)
-    return pads
-
-
 def _expand(node: OnnxNode, b: Builder) -> None:
     x = b.plain(node, 0)
     wanted = b.integers(node, "shape", 1) or ()
@@ -230,7 +198,6 @@ ONNX: Mapping[str, Converter] = {
     "Concat": _concat,
     "DepthToSpace": _depth_to_space,
     "Expand": _expand,
-    "Pad": _pad,
     "Slice": _slice,
     "SpaceToDepth": _space_to_depth,
     "Split": _split,

@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode
-from codegen.indices import Index
+from codegen.indices import Index, smallest_type
 from codegen.ir import IntArray
 from codegen.limits import MAX_ACTIVATION
 from codegen.loops import strides
 from codegen.lowering.plain.copies import part
 from codegen.lowering.plain.shapes import axis_of, reshape
-from codegen.ops.gather import Gather
+from codegen.ops.gather import Gather, along
 from codegen.ops.one_hot import OneHot
 from codegen.ops.scatter import REDUCTIONS, Scatter
 from codegen.ops.top_k import TopK
 from codegen.ops.triangle import Triangle
 
 
-def pick(b: Builder, x: str, axis: int, numbers: Sequence[int], sources: tuple[str, ...]) -> str:
+def pick(b: Builder, x: str, axis: int, numbers: IntArray, sources: tuple[str, ...]) -> str:
     """A plain tensor's elements at known indices along an axis, in any order and any number."""
     shape = b.plain_shape(x)
     span = _span(numbers)
     if span is not None:
         spans = [span if i == axis else range(n) for i, n in enumerate(shape)]
         return part(b, x, spans, sources)
-    kind = np.min_scalar_type(max(numbers)).name if max(numbers) < 1 << 16 else "int32"
-    table = b.plain_constant(np.array(numbers, kind), f"{x}.places")
+    table = b.plain_constant(numbers.astype(smallest_type(numbers)), f"{x}.places")
     return b.emit(along(shape, axis, (len(numbers),)), (x, table), sources)
 
 
-def _span(numbers: Sequence[int]) -> range | None:
+def _span(numbers: IntArray) -> range | None:
     """Numbers that follow each other in even steps, as a range."""
-    step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
-    span = range(numbers[0], numbers[0] + len(numbers) * step, step) if step else range(0)
-    return span if list(span) == list(numbers) else None
-
-
-def along(shape: tuple[int, ...], axis: int, indices: tuple[int, ...]) -> Gather:
-    """Indices of a shape instead of an axis; shapes without the axis for samples."""
-    steps = strides(shape)
-    whole = (1, *shape[:axis], *indices, *shape[axis + 1 :])
-    walks = (0, *steps[:axis], *(0,) * len(indices), *steps[axis + 1 :])
-    places = (*(0,) * (axis + 1), *strides(indices), *(0,) * (len(shape) - axis - 1))
-    return Gather(whole, walks, Index(places[: len(whole)], (shape[axis],), (steps[axis],)))
+    first, step = int(numbers[0]), int(numbers[1] - numbers[0]) if len(numbers) > 1 else 1
+    if step == 0 or not np.array_equal(numbers, first + step * np.arange(len(numbers))):
+        return None
+    return range(first, first + step * len(numbers), step)
 
 
 def known(node: OnnxNode, b: Builder, index: int, size: int) -> IntArray | None:
@@ -73,7 +64,7 @@ def _gather(node: OnnxNode, b: Builder) -> None:
         return
     if not numbers.size:
         raise node.unsupported("there are no indices")
-    picked = pick(b, x, axis, numbers.reshape(-1).tolist(), node.sources)
+    picked = pick(b, x, axis, numbers.reshape(-1), node.sources)
     whole = (*shape[:axis], *numbers.shape, *shape[axis + 1 :])
     b.write(node, reshape(b, picked, whole, node.sources))
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from codegen.build import Builder, Converter, OnnxNode
+from codegen.lowering.plain.maps import apply, parameters
 from codegen.ops.pool import Function, Pool
 from codegen.slides import Slides, read_slides
 
@@ -49,6 +52,46 @@ def _average(node: OnnxNode, b: Builder) -> None:
     b.write(node, b.emit(pool, (x,), node.sources))
 
 
+def _lp(node: OnnxNode, b: Builder) -> None:
+    x = b.plain(node, 0)
+    b.write(node, _norm(node, b, x, _pool("sum", _slides(node, b, x))))
+
+
+def _norm(node: OnnxNode, b: Builder, x: str, pool: Pool) -> str:
+    """The root of the sum of powers of what windows see."""
+    p, sources = node.integer("p", 2), node.sources
+    if p < 1:
+        raise node.unsupported(f"a norm of order {p}")
+    if p == 2:
+        total = b.emit(pool, (apply(b, "square", [x], sources),), sources)
+        return apply(b, "sqrt", [total], sources)
+    powers = apply(b, "abs", [x], sources)
+    if p == 1:
+        return b.emit(pool, (powers,), sources)
+    total = b.emit(pool, (_power(b, powers, float(p), sources),), sources)
+    return _power(b, total, 1.0 / p, sources)
+
+
+def _power(b: Builder, x: str, exponent: float, sources: tuple[str, ...]) -> str:
+    number = b.plain_constant(np.asarray(exponent, np.float32), "exponent")
+    return apply(b, "power", [x, number], sources)
+
+
+def _lrn(node: OnnxNode, b: Builder) -> None:
+    """x / (bias + alpha / size * the sum of squares of the channels around) ** beta."""
+    x, size = b.plain(node, 0), node.integer("size", 0)
+    if size < 1 or len(b.plain_shape(x)) < 2:
+        raise node.unsupported(f"a window of {size} channels")
+    before = (size - 1) // 2
+    window = (size,), (1,), (before,), (size - 1 - before,), (1,)
+    squares = apply(b, "square", [x], node.sources)
+    total = b.emit(Pool("sum", FIRST - 1, *window), (squares,), node.sources)
+    weight, bias = node.real("alpha", 1e-4) / size, node.real("bias", 1.0)
+    base = parameters(b, "affine", total, node.sources, weight, bias)
+    divisor = _power(b, base, node.real("beta", 0.75), node.sources)
+    b.write(node, apply(b, "divide", [x, divisor], node.sources))
+
+
 def _global(function: Function) -> Converter:
     def convert(node: OnnxNode, b: Builder) -> None:
         x = b.plain(node, 0)
@@ -56,8 +99,11 @@ def _global(function: Function) -> Converter:
         if not kernel:
             raise node.unsupported(f"{list(b.plain_shape(x))} is no image")
         ones, zeros = (1,) * len(kernel), (0,) * len(kernel)
-        pool = _pool(function, Slides(kernel, ones, zeros, zeros, ones))
-        b.write(node, b.emit(pool, (x,), node.sources))
+        slides = Slides(kernel, ones, zeros, zeros, ones)
+        if node.op_type == "GlobalLpPool":
+            b.write(node, _norm(node, b, x, _pool("sum", slides)))
+        else:
+            b.write(node, b.emit(_pool(function, slides), (x,), node.sources))
 
     return convert
 
@@ -65,6 +111,9 @@ def _global(function: Function) -> Converter:
 ONNX: Mapping[str, Converter] = {
     "AveragePool": _average,
     "GlobalAveragePool": _global("average"),
+    "GlobalLpPool": _global("sum"),
     "GlobalMaxPool": _global("max"),
+    "LRN": _lrn,
+    "LpPool": _lp,
     "MaxPool": _max,
 }
