@@ -77,7 +77,10 @@ class Builder:
 
     def plain(self, node: OnnxNode, index: int) -> str:
         """The tensor of a node's operand that must be present, as plain numbers under an axis for samples."""
-        name = self._given(node, index)
+        return self.as_plain(node, self._given(node, index))
+
+    def as_plain(self, node: OnnxNode, name: str) -> str:
+        """A tensor that a node reads as plain numbers under an axis for samples."""
         if name not in self._plain:
             self._plain[name] = self._as_plain(node, name)
         return self._plain[name]

@@ -41,7 +41,9 @@ FOLDABLE = frozenset({
 WINDOWS = frozenset({"BlackmanWindow", "HammingWindow", "HannWindow"})
 MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})  # worth a way back to integers
-GRIDS = frozenset({"DequantizeLinear", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
+MARKERS = frozenset({"DequantizeLinear", "QuantizeLinear"})  # of grids that integers alone can have
+GRIDS = MARKERS | {"QLinearConv", "QLinearMatMul"}
+COMPARISONS = frozenset({"Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 COMPUTED = MOVES | {
     "BipolarQuant",
     "DequantizeLinear",
@@ -146,7 +148,7 @@ def _translate(node: OnnxNode, b: Builder) -> None:
     if real is None and plain is None:
         raise _unknown(node)
     stays = node.op_type not in WEIGHTED and b.reads_plain(node)
-    if plain and (real is None or stays or (b.floats and node.op_type in GRIDS)):
+    if plain and (real is None or stays or (b.floats and node.op_type in GRIDS | COMPARISONS)):
         plain(node, b)
         return
     assert real is not None
@@ -154,7 +156,8 @@ def _translate(node: OnnxNode, b: Builder) -> None:
     try:
         real(node, b)
     except UnsupportedModel:
-        if plain is None or (node.key in refused.ONNX and not b.floats):
+        quantizes = node.key in refused.ONNX or node.op_type in MARKERS
+        if plain is None or (quantizes and not b.floats):
             raise
         b.roll_back(mark)
         plain(node, b)

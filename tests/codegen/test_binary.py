@@ -229,16 +229,33 @@ def test_padding_with_signs(value: float, tmp_path: Path) -> None:
     ("nodes", "why"),
     [
         ([node("Greater", "x zero", "y")], "truth value"),
-        ([node("Greater", "x x", "p"), node("Where", "p one minus", "y")], "with a constant"),
-        ([node("Where", "yes x one", "y")], "condition must be a comparison"),
-        ([node("Greater", "x zero", "p"), node("Where", "p x one", "y")], "two constant numbers"),
     ],
 )
 def test_choices_that_are_refused(nodes: list[onnx.NodeProto], why: str, tmp_path: Path) -> None:
-    constants: dict[str, Array | np.generic] = {**CONSTANTS, "yes": np.ones((1, 4, 6, 6), bool)}
-    path = Net(nodes, [(1, 4, 6, 6)], constants, opset=16).save(tmp_path)
+    path = Net(nodes, [(1, 4, 6, 6)], CONSTANTS, opset=16).save(tmp_path)
     with pytest.raises(UnsupportedModel, match=why):
         load_onnx(path)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Mul", "x x", "s"), node("Greater", "x s", "p"), node("Where", "p one minus", "y")],
+        [node("Where", "yes x one", "y")],
+        [node("Greater", "x zero", "p"), node("Where", "p x one", "y")],
+        [node("LessOrEqual", "x zero", "p"), node("Not", "p", "q"), node("Where", "q x one", "y")],
+    ],
+)
+def test_choices_that_are_made_on_plain_numbers(
+    nodes: list[onnx.NodeProto], tmp_path: Path
+) -> None:
+    """What is no sign of a layer is chosen element by element (docs/floats.md)."""
+    yes = np.arange(144).reshape(1, 4, 6, 6) % 3 == 0
+    constants: dict[str, Array | np.generic] = {**CONSTANTS, "yes": yes}
+    path = Net(nodes, [(1, 4, 6, 6)], constants, opset=16).save(tmp_path)
+    graph = load_onnx(path)
+    inputs = samples(graph)
+    close(ours(graph, inputs)[0], theirs(path, inputs)[0])
 
 
 def _norm(constants: dict[str, Array], name: str, channels: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from codegen.build import Builder, Converter, OnnxNode
 from codegen.lowering.plain.casts import cast
-from codegen.lowering.plain.maps import apply, parameters
+from codegen.lowering.plain.maps import apply, operand, parameters
 from codegen.scalar.form import highest, kind, lowest
 
 
@@ -16,7 +16,7 @@ def _map(function: str, count: int) -> Converter:
     """A function of the node's first operands."""
 
     def convert(node: OnnxNode, b: Builder) -> None:
-        operands = [b.plain(node, index) for index in range(count)]
+        operands = [operand(node, b, index) for index in range(count)]
         b.write(node, apply(b, function, operands, node.sources))
 
     return convert

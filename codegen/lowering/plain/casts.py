@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from codegen.build import Builder, Converter, OnnxNode
-from codegen.lowering.plain.maps import apply
+from codegen.lowering.plain.maps import apply, operand
 from codegen.scalar import FUNCTIONS
 
 TYPES: Mapping[int, str] = {
@@ -31,7 +31,7 @@ def _cast(node: OnnxNode, b: Builder) -> None:
     dtype = TYPES.get(node.integer("to", 0))
     if dtype is None:
         raise node.unsupported("numbers of that type are not supported")
-    x = b.plain(node, 0)
+    x = operand(node, b, 0)
     b.write(node, cast(b, x, dtype, node.sources))
 
 
