@@ -228,9 +228,11 @@ class Builder:
         return self.tensors[name].data is not None
 
     def value(self, name: str) -> Array | None:
-        """A constant as numbers (dequantized if need be); None for an activation."""
+        """A constant as numbers (dequantized if need be), as ONNX shapes it; None for an activation."""
         tensor = self.tensors[name]
-        return None if tensor.data is None else constant_value(tensor)
+        if tensor.data is None:
+            return None
+        return constant_value(tensor)[0] if name in self.led else constant_value(tensor)
 
     def static(self, node: OnnxNode, index: int) -> Array | None:
         """An operand that must be constant, as numbers; None when it is absent."""

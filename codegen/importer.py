@@ -136,10 +136,13 @@ def _convert(model: onnx.ModelProto, b: Builder) -> None:
     for proto in model.graph.node:
         node = _node(proto, opsets)
         if not _fold(node, proto, opsets, b):
-            if _is_constant(node, b) and node.op_type not in COMPUTED:
+            if not _is_constant(node, b) or node.op_type in COMPUTED:
+                _translate(node, b)
+            elif b.floats and node.key in PLAIN:
+                PLAIN[node.key](node, b)
+            else:
                 why = "all operands are constant"
                 raise node.unsupported(why, "--simplify computes the result beforehand")
-            _translate(node, b)
 
 
 def _translate(node: OnnxNode, b: Builder) -> None:

@@ -17,8 +17,6 @@ def copied(b: Builder, name: str) -> str:
     """A tensor that a constant is copied to; of equal numbers, flash holds one."""
     value = b.value(name)
     assert value is not None
-    if name in b.led:
-        value = value[0]
     first = value.reshape(-1)[:1]
     if value.size > 1 and first.tobytes() * value.size == np.ascontiguousarray(value).tobytes():
         steps = (0,) * (value.ndim + 1)
