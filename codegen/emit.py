@@ -126,8 +126,7 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         "states": _states(plan, ports),
     }
     kernels = _kernels_in_c(model, plan.core, in_c)
-    floats = re.search(r"\bfloat\b", kernels) is not None
-    board = {"model": model, "target": target, "console": console, "floats": floats}
+    board = {"model": model, "target": target, "console": console, "floats": has_floats(kernels)}
     files = {
         f"{name}.h": render("model.h.j2", **network),
         f"{name}.c": render("model.c.j2", **network),
@@ -193,6 +192,11 @@ def _kernels_in_c(model: Model, core: Core, functions: list[Function]) -> str:
         uses_saturate=exact or "saturate(" in text,
         uses_saturate_wide="saturate_wide(" in text,
     )
+
+
+def has_floats(text: str) -> bool:
+    """Whether C computes in float32."""
+    return re.search(r"\bfloat\b", text) is not None
 
 
 def math_functions(text: str) -> list[str]:

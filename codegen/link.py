@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from codegen import firmware, units
 from codegen.arrange import ALIGNMENT
-from codegen.emit import Model, Project, render
+from codegen.emit import Model, Project, has_floats, render
 from codegen.names import identifier
 from codegen.units import Kernel
 from targets.errors import UsageError
@@ -104,7 +104,7 @@ def link(parts: tuple[Part, ...], target: Target) -> Linked:
         "arena": arena,
         "alignment": ALIGNMENT,
         "kernels": kernels,
-        "floats": any(re.search(r"\bfloat\b", kernel.c) for kernel in kernels),
+        "floats": any(has_floats(kernel.c) for kernel in kernels),
     }
     files = _board_files(facts)
     for part in parts:
