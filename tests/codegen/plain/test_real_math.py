@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from codegen import emit, real_math
@@ -122,11 +123,11 @@ def test_whole_powers_of_whole_numbers(library: ctypes.CDLL) -> None:
     )
 
 
-def _erf(x: Array) -> Array:
-    return np.vectorize(math.erf, otypes=[np.float64])(x)
+def _erf(x: npt.NDArray[np.float64]) -> Array:
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float64])(x))
 
 
-def _sigmoid(x: Array) -> Array:
+def _sigmoid(x: npt.NDArray[np.float64]) -> Array:
     return np.where(x < 0, np.exp(x) / (1 + np.exp(x)), 1 / (1 + np.exp(-x)))
 
 
