@@ -1,7 +1,8 @@
 """Stored weights that are expanded to int8 in scratch: codes, a table of levels, a factor per block.
 
 A code is a place in a table of at most 16 levels, or, where levels are evenly spaced, a level itself. Where
-flash has a factor for every two weights as well, it is part of the table.
+flash has a factor for every two weights as well, it is part of the table. Of two bits, every channel may have
+a table of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ MOST_LEVELS = 16
 MOST_HALF = 255  # of (level + offset) * factor: two such share a half word
 BLOCK_SIZES = (16, 32)
 FACTOR_BITS = 4
+OWN_BITS, OWN_OFFSET = 2, 128
 _PAIR = 2
 
 
@@ -26,7 +28,8 @@ class Coded:
     Attributes:
         bits: of a code: 4 or 2.
         codes: (rows, length).
-        table: 2**bits numbers from 0 up, or None where a code stands for itself.
+        table: (1 or rows, 2**bits) numbers from 0 up, for all channels or for each, or None where a code
+            stands for itself.
         offset: what a number is too large by.
         zero: a code of a weight 0; None when there is none.
         factors: of blocks, or None.
@@ -39,12 +42,19 @@ class Coded:
     zero: int | None
     factors: Factors | None
 
+    @property
+    def own_tables(self) -> bool:
+        """Whether each channel has a table of its own."""
+        return self.table is not None and len(self.table) > 1
+
 
 def read(stored: Storage) -> Coded | None:
     """Stored weights as the kernels expand them; None for what they cannot."""
     pairs = [f for f in stored.factors if f.size == _PAIR]
     blocks = [f for f in stored.factors if f.size != _PAIR]
-    if len(stored.levels) > 1 or len(blocks) > 1:
+    if len(stored.levels) > 1:
+        return _own(stored)
+    if len(blocks) > 1:
         return None
     if any(f.size not in BLOCK_SIZES or f.bits > FACTOR_BITS for f in blocks):
         return None
@@ -56,6 +66,17 @@ def read(stored: Storage) -> Coded | None:
     for own in pairs:
         values = values * own.expanded(values.shape[1])
     return _tabled(values, factors)
+
+
+def _own(stored: Storage) -> Coded | None:
+    """Codes of two bits with levels of each channel's own, none of them -128."""
+    levels = stored.levels.astype(np.int64)
+    if stored.bits != OWN_BITS or stored.factors or levels.min() <= -OWN_OFFSET:
+        return None
+    everywhere = np.flatnonzero(np.all(levels == 0, axis=0))
+    zero = int(everywhere[0]) if len(everywhere) else None
+    codes = stored.codes.astype(np.int64)
+    return Coded(OWN_BITS, codes, levels + OWN_OFFSET, OWN_OFFSET, zero, None)
 
 
 def _tabled(values: IntArray, factors: Factors | None) -> Coded | None:
@@ -70,7 +91,7 @@ def _tabled(values: IntArray, factors: Factors | None) -> Coded | None:
     table = np.full(1 << bits, offset, np.int64)
     table[: len(levels)] = levels + offset
     zero = int(np.argmax(table == offset)) if offset in table else None
-    return Coded(bits, np.searchsorted(levels, values), table, offset, zero, factors)
+    return Coded(bits, np.searchsorted(levels, values), table[None], offset, zero, factors)
 
 
 def units(codes: IntArray, bits: int) -> IntArray:
