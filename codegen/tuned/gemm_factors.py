@@ -5,6 +5,7 @@ codes (codegen.tuned.coded), the multipliers. The stream (codegen.tuned.raw8) is
 
 - conv2d.factors, dense.factors: of 4-bit codes with factors, two products at once, u = w + 8:
       word of channels 0 and 1 = u0 * s0 + u1 * 256 * s1 - 8 * (s0 + 256 * s1)
+  Codes of six bits (u = w + 32) are nibbles, and words of the two bits above them.
 - conv2d.tables, dense.tables: of places in a table, which a call first makes in scratch for all pairs of
   codes: an entry is the pair of u0 and so on, already in halves; factors are optional. Where channels have
   levels of their own (ttq), flash has them in front of each block's codes, and its four tables are made anew.
@@ -34,6 +35,7 @@ from codegen.tuned.raw8 import BLOCK
 
 MOST_STREAM = 16_384  # bytes of scratch for expanded weights
 GROUP_PAIRS = 8  # expanded without a loop where there are no factors
+FRAME = 60  # bytes on the stack, with room for a counter
 OWN_TABLES = 4 * 48 + 8  # cycles of the tables of four channels, counted from the template
 Kind = Literal["factors", "tables"]
 Sliding = Callable[[Layer], tuple[Window, window.Shape, window.Shape]]
@@ -134,10 +136,15 @@ def packed(layer: Layer, multipliers: IntArray, sizes: Sizes) -> IntArray:
         tables = np.full((count, code.table.shape[1]), code.offset)
         tables[:channels] = code.table
         parts.append(_bytes(tables).reshape(-1, sizes.level_words))
-    codes = codes[:, order]
-    parts.append(coded.nibbles(codes) if code.table is None else coded.units(codes, code.bits))
+    parts.append(_coded_words(codes[:, order], code))
     parts.append(m.reshape(-1, 2, 2).transpose(0, 2, 1).reshape(-1, BLOCK))
     return signed(np.concatenate(parts, axis=1))
+
+
+def _coded_words(codes: IntArray, code: Coded) -> IntArray:
+    if code.table is not None:
+        return coded.units(codes, code.bits)
+    return coded.sixes(codes) if code.bits == coded.LONG_BITS else coded.nibbles(codes)
 
 
 def _bytes(levels: IntArray) -> IntArray:
@@ -184,6 +191,8 @@ def instance(layer: Layer, scales: Scaling, sizes: Sizes, kind: Kind) -> Instanc
     numbers = gemm.numbers(size, scales, layer.inputs[0].grid.zero_point) | {
         "elements": tuple(size.order())
     }
+    if sizes.code.bits == coded.LONG_BITS:
+        numbers |= {"frame": FRAME}
     if sizes.at_once:
         numbers |= {"stream_bytes": 4 * blocks.size}
     table = _table_words(sizes.code)
@@ -202,7 +211,7 @@ def _aligned(order: list[int], size: int) -> bool:
 def _refusal(layer: Layer, size: gemm.Geometry, groups: int, scales: Scaling, kind: Kind) -> str:
     code = _coded(layer)
     if code is None or (code.table is None) != (kind == "factors"):
-        wanted = {"factors": "4-bit codes with 4-bit factors", "tables": "places in a short table"}
+        wanted = {"factors": "short codes with factors", "tables": "places in a short table"}
         return f"flash does not hold {wanted[kind]}"
     x, w, b = layer.inputs
     sizes = Sizes(size, code)
@@ -231,7 +240,9 @@ def cycles(sizes: Sizes, limits: tuple[int, int]) -> float:
     """Predicted, counted from the template; m4-simple."""
     code, pairs = sizes.code, sizes.window.pairs
     groups = -(-pairs // sizes.group_pairs)
-    if code.table is None:
+    if code.bits == coded.LONG_BITS:
+        block, start = 32.0 + 24 * pairs + 27 * groups, 20.0
+    elif code.table is None:
         block, start = 32.0 + 13 * pairs + 19 * groups, 20.0
     else:
         scaled = code.factors is not None

@@ -233,10 +233,15 @@ def kernel(
 
     def refusal(layer: Layer) -> str:
         w = layer.inputs[1]
+
+        def signs() -> bool:
+            # In int8 the magnitude of -128 would be negative.
+            return w.storage is not None and bool(np.abs(w.values.astype(np.int64)).max() <= 1)
+
         return unmet(
             (lambda: not layer.core.dsp, HAS_DSP),
             (lambda: groups(layer) == 1, NOT_GROUPED),
-            (lambda: w.storage is not None and bool(np.abs(w.values).max() <= 1), NOT_SIGNS),
+            (signs, NOT_SIGNS),
             (
                 lambda: conv_pairs.serves(size(layer)) and _spare(made(layer)) <= MOST_SPARE,
                 "constants or offsets are too large for the template",

@@ -68,6 +68,7 @@ def test_what_is_served() -> None:
     assert TABLES.serves(layer_of(one("ternary", "ternary", 1)))
     assert not TABLES.serves(layer_of(one("ternary", "ternary", 0)))  # -2
     assert not TABLES.serves(layer_of(one("int4", "uniform")))
+    assert not TABLES.serves(layer_of(one("int8", "mx6", 0)))  # -128, whose magnitude is no int8
     assert not TABLES.serves(layer_of(one("binary", "binary"), "generic-m4"))
 
 

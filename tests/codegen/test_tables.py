@@ -21,6 +21,7 @@ from tests.codegen.firmware import every_byte, expected, inferred, on_core, writ
 from tests.codegen.test_int4 import layer_of, serves
 
 TABLED = ("codebook16", "codebook4", "apot", "log2", "mxfp4", "mx4", "ttq")
+FACTORED = ("vsq16", "group32", "mx6")
 CONV, DENSE = (
     next(k for k in KERNELS[kind] if k.name == f"{kind}.tables") for kind in ("conv2d", "dense")
 )
@@ -32,7 +33,7 @@ def storage(scheme: str, seed: int = 0) -> Storage:
     return found.quantize(rows, np.zeros(6), found.weights[0]).storage
 
 
-@pytest.mark.parametrize("scheme", [*TABLED, "vsq16", "group32"])
+@pytest.mark.parametrize("scheme", [*TABLED, *FACTORED])
 def test_codes_and_tables_stand_for_the_weights(scheme: str) -> None:
     stored = storage(scheme)
     code = coded.read(stored)
@@ -45,14 +46,14 @@ def test_codes_and_tables_stand_for_the_weights(scheme: str) -> None:
     if code.factors is not None:
         weights = weights * code.factors.expanded(weights.shape[1])
     np.testing.assert_array_equal(weights, stored.expanded())
-    assert (code.table is None) == (scheme in ("vsq16", "group32"))
-    assert code.bits == (2 if scheme in ("codebook4", "ttq") else 4)
+    assert (code.table is None) == (scheme in FACTORED)
+    assert code.bits == {"codebook4": 2, "ttq": 2, "mx6": 6}.get(scheme, 4)
     assert code.own_tables == (scheme == "ttq")
     assert code.zero is not None or scheme.startswith("codebook")
 
 
-@pytest.mark.parametrize("scheme", ["mx6", "mx9", "mxint8"])
-def test_long_tables_are_not_read(scheme: str) -> None:
+@pytest.mark.parametrize("scheme", ["mx9", "mxint8"])
+def test_what_expands_to_more_than_a_byte_is_not_read(scheme: str) -> None:
     assert coded.read(storage(scheme)) is None
 
 
@@ -117,6 +118,8 @@ PRICES = [
     ("mx4", (1, 16, 16, 32), (32, 3, 3, 32), 1.11, 4.25),
     ("apot", (1, 128), (128, 128), 4.45, 4),
     ("vsq16", (1, 128), (128, 128), 4.1, 4.25),
+    ("mx6", (1, 25, 5, 64), (64, 1, 1, 64), 1.13, 6.25),
+    ("mx6", (1, 16, 16, 32), (32, 3, 3, 32), 1.11, 6.25),
 ]
 
 
@@ -134,7 +137,7 @@ def test_price_is_the_goal_and_the_prediction(
     graph = networks.stored(op, size, shape, np.random.default_rng(3), weights, scheme)
     layer = layer_of(graph)
     kernel = plan.choose(layer, "speed")
-    assert kernel.name.endswith(".factors" if scheme == "vsq16" else ".tables")
+    assert kernel.name.endswith(".factors" if scheme in FACTORED else ".tables")
     written = write(graph, "generic-m4", tmp_path, kernel)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
@@ -144,6 +147,6 @@ def test_price_is_the_goal_and_the_prediction(
     print(f"predicted {kernel.cycles(layer) / run.steps[0].cycles - 1:+.2%}")
     assert run.steps[0].cycles <= goal * products
     assert kernel.cycles(layer) == pytest.approx(run.steps[0].cycles, rel=0.03)
-    table = 0 if scheme in ("vsq16", "ttq") else 1 << BITS[weights]  # what all channels share
+    table = 0 if scheme in (*FACTORED, "ttq") else 1 << BITS[weights]  # what all channels share
     held = kernel.instance(layer).constants[0].weight_bytes - table
     assert held * 8 / np.prod(shape) == bits

@@ -82,7 +82,9 @@ def test_schemes_are_listed() -> None:
     rows = {(row["scheme"], row["weights"]): row for row in found["schemes"]}
     tuned = rows["uniform", "int4"]["kernels"]["conv2d"]
     assert tuned == {"DSP": "tuned", "Armv7-M": "tuned", "Armv6-M": "tuned"}
-    assert rows["mx6", "int8"]["kernels"]["dense"]["DSP"] == "portable"
+    assert rows["mx9", "int8"]["kernels"]["dense"]["DSP"] == "portable"
+    for scheme, weights in (("mx6", "int8"), ("ttq", "ternary")):
+        assert rows[scheme, weights]["kernels"]["conv2d"]["DSP"] == "tuned"
     assert rows["log2", "int4"]["kernels"]["dense"]["DSP"] == "tuned"
     for weights in ("ternary", "binary"):
         for operator in ("conv2d", "dense"):
