@@ -1,13 +1,17 @@
 """int4 weights beside int8 on the reference models: `python -m benchmarks.few_bits [--only NAME ...]`.
 
-Both at `--optimize speed` on generic-m4. Writes benchmarks/results/few-bits.json and prints the same as a
-Markdown table. Needs the reference data: $THUMBNET_DATA, else ../shared/data.
+Both at `--optimize speed` on generic-m4. Where int8 runs Winograd kernels there is a third row, int8 with
+`conv2d.gemm` in their place: the computation that int4's layers are compared with. Writes
+benchmarks/results/few-bits.json and prints the same as a Markdown table. Needs the reference data:
+$THUMBNET_DATA, else ../shared/data.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from benchmarks.models import RESULTS, TASKS, Task, data_folder
@@ -16,7 +20,8 @@ from thumbnet import workflow
 from thumbnet.options import CompileOptions, RunOptions
 
 PATH = RESULTS / "few-bits.json"
-KEYS = ("model", "weights", "clip", "activations")
+KEYS = ("model", "weights", "clip", "activations", "direct")
+DIRECT = "conv2d.gemm"
 HEAD = (
     "| model | weights | clip | float | device | cycles (m4-simple) | ratio | weights B | ratio "
     "| flash B | mismatched bytes |\n|" + "---|" * 11
@@ -29,8 +34,9 @@ def measure(
     clip: str | None = None,
     rounding: str | None = None,
     activations: Activations | None = None,
+    recipe: Path | None = None,
 ) -> dict[str, Any]:
-    """Figures of one model with its weights in one width."""
+    """Figures of one model with its weights in one width; a recipe names kernels."""
     folder = data_folder()
     sets = folder / "datasets"
     data = str(sets / task.data)
@@ -42,6 +48,7 @@ def measure(
         clip=clip,
         rounding=rounding,
         activations=activations,
+        recipe=recipe,
     )
     running = RunOptions(data=data, metric=task.metric, max_samples=2)
     _, found = workflow.run(folder / "models" / f"{task.name}.onnx", compiling, running)
@@ -51,6 +58,7 @@ def measure(
         "clip": clip,
         "rounding": rounding,
         "activations": activations,
+        "direct": recipe is not None,
         "float": found["accuracy"]["float"],
         "device": found["accuracy"]["device"],
         "samples": found["accuracy"]["samples"],
@@ -67,11 +75,24 @@ def measure(
     }
 
 
+def without_winograd(task: Task, plain: dict[str, Any]) -> dict[str, Any] | None:
+    """int8 with direct kernels where `plain` has Winograd ones; None where it has none."""
+    names = [v["name"] for v in plain["layers"] if v["kernel"].startswith("conv2d.winograd")]
+    if not names:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "recipe.toml"
+        recipe.write_text(
+            "".join(f"[layers.{json.dumps(name)}]\nkernel = '{DIRECT}'\n" for name in names)
+        )
+        return measure(task, "int8", recipe=recipe)
+
+
 def row(found: dict[str, Any], plain: dict[str, Any]) -> str:
     """A line of the table; ratios to the model in int8."""
     cells = (
         found["model"],
-        found["weights"] + (" x int4" if found["activations"] else ""),
+        found["weights"] + _kind(found),
         found["clip"] or "",
         f"{found['float']:.4f}",
         f"{found['device']:.4f}",
@@ -83,6 +104,16 @@ def row(found: dict[str, Any], plain: dict[str, Any]) -> str:
         f"{found['mismatched_bytes']}",
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _kind(found: dict[str, Any]) -> str:
+    if found.get("direct"):
+        return ", direct"
+    return " x int4" if found["activations"] else ""
+
+
+def _key(found: dict[str, Any]) -> tuple[object, ...]:
+    return tuple(found.get(key, False) for key in KEYS)
 
 
 def main() -> None:
@@ -98,7 +129,7 @@ def main() -> None:
         raise SystemExit("reference data not found; set THUMBNET_DATA")
     print(HEAD)
     known = json.loads(PATH.read_text()) if PATH.exists() else []
-    rows = {tuple(found.get(key) for key in KEYS): found for found in known}
+    rows = {_key(found): found for found in known}
     forms: list[tuple[str, str | None, Activations | None]] = [("int8", None, None)]
     forms += [("int4", clip, None) for clip in (None, *chosen.clip)]
     forms += [("int4", None, name) for name in chosen.activations]
@@ -106,8 +137,10 @@ def main() -> None:
         for weights, clip, activations in forms:
             if chosen.only is None or task.name in chosen.only:
                 found = measure(task, weights, clip, activations=activations)
-                rows[tuple(found[key] for key in KEYS)] = found
-                print(row(found, rows[task.name, "int8", None, None]), flush=True)
+                direct = without_winograd(task, found) if weights == "int8" else None
+                for each in (found, direct) if direct else (found,):
+                    rows[_key(each)] = each
+                    print(row(each, rows[task.name, "int8", None, None, False]), flush=True)
                 kept = [rows[key] for key in sorted(rows, key=str)]
                 PATH.write_text(json.dumps(kept, indent=1) + "\n")
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from codegen.ir import IntArray
 from codegen.kernel import Layer, unmet
@@ -171,10 +172,40 @@ def longest_chunk(codes: IntArray, most: int, size: int, limit: int) -> int:
         size: elements of a step.
         limit: the most steps that are wanted.
     """
-    steps = codes.reshape(len(codes), codes.shape[1] // size, size).sum(axis=2)
-    for count in range(min(limit, steps.shape[1]), 0, -1):
-        whole = np.pad(steps, ((0, 0), (0, -steps.shape[1] % count)))
-        chunks = whole.reshape(len(steps), whole.shape[1] // count, count)
-        if chunks.sum(axis=2).max(initial=0) <= most:
+    for count in range(min(limit, codes.shape[1] // size), 0, -1):
+        if np.all(fits(codes, most, size * count)):
             return count
     return 0
+
+
+def fits(codes: IntArray, most: int, length: int) -> npt.NDArray[np.bool_]:
+    """For every row whether no chunk of so many elements sums to more than `most`."""
+    whole = np.pad(codes, ((0, 0), (0, -codes.shape[1] % length)))
+    chunks = whole.reshape(len(codes), whole.shape[1] // length, length)
+    found: npt.NDArray[np.bool_] = chunks.sum(axis=2).max(axis=1, initial=0) <= most
+    return found
+
+
+def longest_signed(
+    lower: IntArray, held: Packing, elements: int, size: int, limit: int
+) -> tuple[int, IntArray]:
+    """As `longest_chunk`, and for every row of weights 1, or -1 where the negated weights' codes fit.
+
+    A channel with its weights, bias and multiplier negated has the same products of sum and multiplier.
+
+    Args:
+        lower: (rows, length) weights of the lower lane.
+        held: their packing.
+        elements: of a row with what fills its last step; that has codes of 0.
+        size: elements of a step.
+        limit: the most steps that are wanted.
+    """
+    filling = ((0, 0), (0, elements - lower.shape[1]))
+    straight = np.pad(held.lower(lower), filling)
+    turned = np.pad(held.lower(-lower), filling)
+    turns = np.all(np.abs(lower) <= 1, axis=1)
+    for count in range(min(limit, elements // size), 0, -1):
+        as_is = fits(straight, held.most, size * count)
+        if np.all(as_is | (turns & fits(turned, held.most, size * count))):
+            return count, np.where(as_is, 1, -1)
+    return 0, np.ones(len(lower), np.int64)

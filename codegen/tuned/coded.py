@@ -1,7 +1,9 @@
 """Stored weights that are expanded to int8 in scratch: codes, a table of levels, a factor per block.
 
 A code is a place in a table of at most 16 levels, or, where levels are evenly spaced, a level itself. Where
-flash has a factor for every two weights as well, it is part of the table.
+flash has a factor for every two weights as well, it is part of the table. Of two bits, every channel may have
+a table of its own. Evenly spaced levels that are too many for a table are codes of six bits, with the factors
+of two weights in them (mx6).
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ MOST_LEVELS = 16
 MOST_HALF = 255  # of (level + offset) * factor: two such share a half word
 BLOCK_SIZES = (16, 32)
 FACTOR_BITS = 4
+OWN_BITS, OWN_OFFSET = 2, 128
+LONG_BITS, LONG_OFFSET = 6, 32
 _PAIR = 2
 
 
@@ -24,9 +28,10 @@ class Coded:
     """Weights = (table[code] - offset) * factor of the block.
 
     Attributes:
-        bits: of a code: 4 or 2.
+        bits: of a code: 2, 4 or 6.
         codes: (rows, length).
-        table: 2**bits numbers from 0 up, or None where a code stands for itself.
+        table: (1 or rows, 2**bits) numbers from 0 up, for all channels or for each, or None where a code
+            stands for itself.
         offset: what a number is too large by.
         zero: a code of a weight 0; None when there is none.
         factors: of blocks, or None.
@@ -39,12 +44,19 @@ class Coded:
     zero: int | None
     factors: Factors | None
 
+    @property
+    def own_tables(self) -> bool:
+        """Whether each channel has a table of its own."""
+        return self.table is not None and len(self.table) > 1
+
 
 def read(stored: Storage) -> Coded | None:
     """Stored weights as the kernels expand them; None for what they cannot."""
     pairs = [f for f in stored.factors if f.size == _PAIR]
     blocks = [f for f in stored.factors if f.size != _PAIR]
-    if len(stored.levels) > 1 or len(blocks) > 1:
+    if len(stored.levels) > 1:
+        return _own(stored)
+    if len(blocks) > 1:
         return None
     if any(f.size not in BLOCK_SIZES or f.bits > FACTOR_BITS for f in blocks):
         return None
@@ -55,7 +67,18 @@ def read(stored: Storage) -> Coded | None:
     values = stored.levels[0].astype(np.int64)[stored.codes]
     for own in pairs:
         values = values * own.expanded(values.shape[1])
-    return _tabled(values, factors)
+    return _tabled(values, factors) or _counted(values, factors)
+
+
+def _own(stored: Storage) -> Coded | None:
+    """Codes of two bits with levels of each channel's own, none of them -128."""
+    levels = stored.levels.astype(np.int64)
+    if stored.bits != OWN_BITS or stored.factors or levels.min() <= -OWN_OFFSET:
+        return None
+    everywhere = np.flatnonzero(np.all(levels == 0, axis=0))
+    zero = int(everywhere[0]) if len(everywhere) else None
+    codes = stored.codes.astype(np.int64)
+    return Coded(OWN_BITS, codes, levels + OWN_OFFSET, OWN_OFFSET, zero, None)
 
 
 def _tabled(values: IntArray, factors: Factors | None) -> Coded | None:
@@ -70,7 +93,39 @@ def _tabled(values: IntArray, factors: Factors | None) -> Coded | None:
     table = np.full(1 << bits, offset, np.int64)
     table[: len(levels)] = levels + offset
     zero = int(np.argmax(table == offset)) if offset in table else None
-    return Coded(bits, np.searchsorted(levels, values), table, offset, zero, factors)
+    return Coded(bits, np.searchsorted(levels, values), table[None], offset, zero, factors)
+
+
+def _counted(values: IntArray, factors: Factors | None) -> Coded | None:
+    """Codes of six bits that stand for themselves."""
+    if factors is None or not factors.shifts:
+        return None
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    most = int(factors.expanded(values.shape[1]).max(initial=1))
+    top = 2 * LONG_OFFSET - 1
+    if low < -LONG_OFFSET or high + LONG_OFFSET > top or top * most > MOST_HALF:
+        return None
+    return Coded(LONG_BITS, values + LONG_OFFSET, None, LONG_OFFSET, LONG_OFFSET, factors)
+
+
+def sixes(codes: IntArray) -> IntArray:
+    """Words of blocks of four channels, for each two pairs of elements three: high bits, nibbles, nibbles.
+
+    Of a last single pair there are two. High bits of channel c of pair p are bits 8 * p + 2 * c on, those
+    of the pair's second element 16 bits above.
+
+    Args:
+        codes: (channels, elements) of six bits, multiples of 4 and 2.
+    """
+    low = nibbles(codes & 15)
+    single = low.shape[1] % 2
+    pairs = np.pad(codes >> 4, ((0, 0), (0, 2 * single))).reshape(len(codes) // 4, 4, -1, 2, 2)
+    channel, pair, second = np.ogrid[:4, :2, :2]
+    places = (8 * pair + 2 * channel + 16 * second)[:, None]
+    high = (pairs << places).sum(axis=(1, 3, 4))
+    low = np.pad(low, ((0, 0), (0, single))).reshape(len(low), -1, 2)
+    found: IntArray = np.concatenate([high[..., None], low], axis=2).reshape(len(low), -1)
+    return found[:, : found.shape[1] - single]
 
 
 def units(codes: IntArray, bits: int) -> IntArray:

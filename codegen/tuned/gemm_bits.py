@@ -37,11 +37,13 @@ class Shape:
         size: windows.
         packing: of the weights.
         chunk: steps after which lower lanes are read.
+        signs: 1 or -1 for each odd channel: what its weights, bias and multiplier are multiplied with.
     """
 
     size: gemm.Geometry
     packing: Packing
     chunk: int
+    signs: tuple[int, ...] = ()
 
     @property
     def step_pairs(self) -> int:
@@ -63,7 +65,8 @@ class Shape:
         """Passes of the inner loop, steps of a pass, steps after the last one."""
         if self.chunk >= self.steps:
             return 0, 0, self.steps
-        return self.steps // self.chunk, self.chunk, self.steps % self.chunk
+        passes = (self.steps - 1) // self.chunk  # lanes are read behind the last steps anyway
+        return passes, self.chunk, self.steps - passes * self.chunk
 
     @property
     def totalled(self) -> int:
@@ -95,11 +98,12 @@ def shape(layer: Layer, size: gemm.Geometry) -> Shape | None:
     if held is None:
         return None
     made = Shape(size, held, 1)
-    codes = held.lower(_ordered(layer, size)[1::2])
-    codes = np.pad(codes, ((0, 0), (0, 2 * (made.padded - size.pairs))))
-    elements, limit = 2 * made.step_pairs, MOST_STEPS[held.bits]
-    chunk = bit_lanes.longest_chunk(codes, held.most, elements, limit)
-    return Shape(size, held, chunk) if chunk >= min(LEAST_STEPS, made.steps) else None
+    lower, step = _ordered(layer, size)[1::2], 2 * made.step_pairs
+    limit = MOST_STEPS[held.bits]
+    chunk, signs = bit_lanes.longest_signed(lower, held, 2 * made.padded, step, limit)
+    if chunk < min(LEAST_STEPS, made.steps):
+        return None
+    return Shape(size, held, chunk, tuple(signs.tolist()))
 
 
 def stream(layer: Layer, multipliers: IntArray, made: Shape, lift: int) -> IntArray:
@@ -110,6 +114,8 @@ def stream(layer: Layer, multipliers: IntArray, made: Shape, lift: int) -> IntAr
     # Channels that fill up the last block have codes of zero.
     rows = np.full((count, 2 * made.size.pairs), -held.offset, np.int64)
     rows[:channels] = _ordered(layer, made.size)
+    signs = np.array(made.signs, np.int64)
+    rows[1:channels:2] *= signs[:, None]
     halves = held.halves(rows[0::2], rows[1::2])
     halves = np.pad(halves, ((0, 0), (0, 2 * (made.padded - made.size.pairs))))
     lanes = halves[:, 0::2] | halves[:, 1::2] << 16
@@ -117,6 +123,7 @@ def stream(layer: Layer, multipliers: IntArray, made: Shape, lift: int) -> IntAr
     words = held.words(lanes.reshape(len(lanes), made.steps, -1))
     ends = np.zeros((count, 2), np.int64)
     ends[:channels, 0], ends[:channels, 1] = folded_bias(x, w, b) << lift, multipliers
+    ends[1:channels:2] *= signs[:, None]
     ends = ends.reshape(-1, GROUPS, 2, 2)[:, :, ::-1].reshape(len(words), -1)
     found: IntArray = np.concatenate([words, ends], axis=1).ravel()
     return found

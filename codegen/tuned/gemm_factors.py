@@ -5,8 +5,10 @@ codes (codegen.tuned.coded), the multipliers. The stream (codegen.tuned.raw8) is
 
 - conv2d.factors, dense.factors: of 4-bit codes with factors, two products at once, u = w + 8:
       word of channels 0 and 1 = u0 * s0 + u1 * 256 * s1 - 8 * (s0 + 256 * s1)
+  Codes of six bits (u = w + 32) are nibbles, and words of the two bits above them.
 - conv2d.tables, dense.tables: of places in a table, which a call first makes in scratch for all pairs of
-  codes: an entry is the pair of u0 and so on, already in halves; factors are optional.
+  codes: an entry is the pair of u0 and so on, already in halves; factors are optional. Where channels have
+  levels of their own (ttq), flash has them in front of each block's codes, and its four tables are made anew.
 
 Where weights pass by more than once, the stream of all channels is made first. Of one or two pixels each
 block is multiplied as soon as it is expanded: scratch then holds four channels.
@@ -33,6 +35,8 @@ from codegen.tuned.raw8 import BLOCK
 
 MOST_STREAM = 16_384  # bytes of scratch for expanded weights
 GROUP_PAIRS = 8  # expanded without a loop where there are no factors
+FRAME = 60  # bytes on the stack, with room for a counter
+OWN_TABLES = 4 * 48 + 8  # cycles of the tables of four channels, counted from the template
 Kind = Literal["factors", "tables"]
 Sliding = Callable[[Layer], tuple[Window, window.Shape, window.Shape]]
 Limits = Callable[[Layer], tuple[int, int]]
@@ -75,8 +79,9 @@ class Sizes:
 
     @property
     def table_bytes(self) -> int:
-        """Of the table in scratch, of pairs of codes."""
-        return 0 if self.code.table is None else 4 << 2 * self.code.bits
+        """Of tables in scratch, of pairs of codes: one, or one for each channel of a block."""
+        one = 0 if self.code.table is None else 4 << 2 * self.code.bits
+        return BLOCK * one if self.code.own_tables else one
 
     @property
     def group_pairs(self) -> int:
@@ -90,6 +95,11 @@ class Sizes:
         return -(-groups // 2) if self.code.factors else 0
 
     @property
+    def level_words(self) -> int:
+        """Of four channels with tables of their own: a byte a level."""
+        return 1 << self.code.bits if self.code.own_tables else 0
+
+    @property
     def code_words(self) -> int:
         """Of four channels."""
         return -(-self.window.pairs * self.code.bits // 4)
@@ -97,7 +107,7 @@ class Sizes:
     @property
     def block_words(self) -> int:
         """In flash, of four channels."""
-        return 8 + self.factor_words + self.code_words
+        return 8 + self.factor_words + self.level_words + self.code_words
 
     @property
     def scratch(self) -> int:
@@ -121,16 +131,32 @@ def packed(layer: Layer, multipliers: IntArray, sizes: Sizes) -> IntArray:
         scales = np.zeros((count, 2 * sizes.factor_words), np.int64)
         scales[:channels, : code.factors.values.shape[1]] = code.factors.values
         parts.append(coded.nibbles(scales))
-    codes = codes[:, order]
-    parts.append(coded.nibbles(codes) if code.table is None else coded.units(codes, code.bits))
+    if code.own_tables:
+        assert code.table is not None
+        tables = np.full((count, code.table.shape[1]), code.offset)
+        tables[:channels] = code.table
+        parts.append(_bytes(tables).reshape(-1, sizes.level_words))
+    parts.append(_coded_words(codes[:, order], code))
     parts.append(m.reshape(-1, 2, 2).transpose(0, 2, 1).reshape(-1, BLOCK))
     return signed(np.concatenate(parts, axis=1))
 
 
+def _coded_words(codes: IntArray, code: Coded) -> IntArray:
+    if code.table is not None:
+        return coded.units(codes, code.bits)
+    return coded.sixes(codes) if code.bits == coded.LONG_BITS else coded.nibbles(codes)
+
+
+def _bytes(levels: IntArray) -> IntArray:
+    """Words of four levels each."""
+    return levels.astype(np.uint8).view("<i4").astype(np.int64)
+
+
 def _table_words(code: Coded) -> IntArray:
-    if code.table is None:
+    """What flash has in front of the first block."""
+    if code.table is None or code.own_tables:
         return np.zeros(0, np.int64)
-    return code.table.astype(np.uint8).view("<i4").astype(np.int64)
+    return _bytes(code.table).ravel()
 
 
 def params(sizes: Sizes) -> dict[str, object]:
@@ -143,7 +169,8 @@ def params(sizes: Sizes) -> dict[str, object]:
         "blocks": sizes.blocks,
         "stream_at": sizes.window.scratch,
         "table_at": sizes.window.scratch + sizes.stream_bytes,
-        "levels": 0 if code.table is None else len(code.table),
+        "levels": 0 if code.table is None else code.table.shape[1],
+        "own_tables": code.own_tables,
         "code_bits": code.bits,
         "offset": code.offset,
         "shifts": code.factors is not None and code.factors.shifts,
@@ -164,6 +191,8 @@ def instance(layer: Layer, scales: Scaling, sizes: Sizes, kind: Kind) -> Instanc
     numbers = gemm.numbers(size, scales, layer.inputs[0].grid.zero_point) | {
         "elements": tuple(size.order())
     }
+    if sizes.code.bits == coded.LONG_BITS:
+        numbers |= {"frame": FRAME}
     if sizes.at_once:
         numbers |= {"stream_bytes": 4 * blocks.size}
     table = _table_words(sizes.code)
@@ -182,7 +211,7 @@ def _aligned(order: list[int], size: int) -> bool:
 def _refusal(layer: Layer, size: gemm.Geometry, groups: int, scales: Scaling, kind: Kind) -> str:
     code = _coded(layer)
     if code is None or (code.table is None) != (kind == "factors"):
-        wanted = {"factors": "4-bit codes with 4-bit factors", "tables": "places in a short table"}
+        wanted = {"factors": "short codes with factors", "tables": "places in a short table"}
         return f"flash does not hold {wanted[kind]}"
     x, w, b = layer.inputs
     sizes = Sizes(size, code)
@@ -211,13 +240,18 @@ def cycles(sizes: Sizes, limits: tuple[int, int]) -> float:
     """Predicted, counted from the template; m4-simple."""
     code, pairs = sizes.code, sizes.window.pairs
     groups = -(-pairs // sizes.group_pairs)
-    if code.table is None:
+    if code.bits == coded.LONG_BITS:
+        block, start = 32.0 + 24 * pairs + 27 * groups, 20.0
+    elif code.table is None:
         block, start = 32.0 + 13 * pairs + 19 * groups, 20.0
     else:
         scaled = code.factors is not None
         pair = 16 + 2 * scaled + code.bits / 4
         block = 36 + pair * pairs + (4 + 18 * scaled) * groups
-        start = 30 + (8 + 14 * len(code.table) / 4) * len(code.table)
+        places = code.table.shape[1]
+        table = (8 + 14 * places / 4) * places
+        start = 30 + (0 if code.own_tables else table)
+        block += OWN_TABLES * code.own_tables
     return gemm.cycles(sizes.window, limits) + start + sizes.blocks * block
 
 

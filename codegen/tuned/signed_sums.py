@@ -39,7 +39,8 @@ ENTRY_BYTES = 8  # of a table: two pairs of pixels
 GROUPS = range(11, 3, -1)  # of a chunk
 MOST_SPARE = 16  # elements of zeros: immediate offsets
 NOT_SIGNS = "the weights are not -1, 0 and 1"
-_BUILD = {3: 167, 2: 123}  # cycles of a group's table, by radix
+NEAR_GROUPS = 10  # two channels of a chunk within the reach of a conditional branch
+_BUILD = {3: 164, 2: 120}  # cycles of a group's table, by radix
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,7 @@ def instance(layer: Layer, form: Form, made: Shape) -> Instance:
         "code_bytes": 4 * code_words,
         "even_channels": made.channels,
         "groups": made.groups,
+        "near": made.groups <= NEAR_GROUPS,
         "chunks": made.chunks,
         "segment": made.segment,
         "segments": made.segments,
@@ -203,7 +205,7 @@ def cycles(form: Form, made: Shape) -> float:
     """Predicted on a Cortex-M0+ with the fast multiplier, counted from the template."""
     size = made.size
     longer = sum(bool(channel.lower) for channel in form.channels)
-    half = 25 + made.groups * 17
+    half = (23 if made.groups <= NEAR_GROUPS else 24) + made.groups * 17
     chunk = made.groups * _BUILD[made.table.radix] + made.channels // 2 * half + 40
     reading = made.channels * 36 if made.segments > 1 else 0
     per_channel = 32 + 4 * (15 + 4 * form.patches)
@@ -233,10 +235,15 @@ def kernel(
 
     def refusal(layer: Layer) -> str:
         w = layer.inputs[1]
+
+        def signs() -> bool:
+            # In int8 the magnitude of -128 would be negative.
+            return w.storage is not None and bool(np.abs(w.values.astype(np.int64)).max() <= 1)
+
         return unmet(
             (lambda: not layer.core.dsp, HAS_DSP),
             (lambda: groups(layer) == 1, NOT_GROUPED),
-            (lambda: w.storage is not None and bool(np.abs(w.values).max() <= 1), NOT_SIGNS),
+            (signs, NOT_SIGNS),
             (
                 lambda: conv_pairs.serves(size(layer)) and _spare(made(layer)) <= MOST_SPARE,
                 "constants or offsets are too large for the template",

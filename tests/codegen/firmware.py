@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,7 +41,18 @@ def write(
     order: Order | None = None,
 ) -> Written:
     chosen = {"node": kernel.name} if kernel else {}
-    made = check_plan.check(plan.make(graph, load(target).core, "speed", chosen))
+    return write_chosen(graph, target, folder, chosen, order)
+
+
+def write_chosen(
+    graph: Graph,
+    target: str,
+    folder: Path,
+    kernels: Mapping[str, str],
+    order: Order | None = None,
+) -> Written:
+    """A project with the kernels named, by their layers; of one step in an order, if one is given."""
+    made = check_plan.check(plan.make(graph, load(target).core, "speed", kernels))
     if order is not None:
         made = _apart(made, order)
     project = emit.emit(made, plain(target), "0" * 64)
@@ -77,12 +89,26 @@ def plain(name: str) -> Target:
 
 
 def on_host(written: Written, inputs: tuple[Array, ...]) -> Array:
+    return all_on_host(written, inputs)[0]
+
+
+def all_on_host(
+    written: Written, inputs: tuple[Array, ...], options: tuple[str, ...] = ()
+) -> tuple[Array, ...]:
+    """Every output of the model on this machine, each (samples, bytes) int8."""
     library = written.folder / "libnet.so"
-    toolchain.build_host(written.folder, written.host_sources, library)
-    return HostModel(library, written.image).run(inputs)[0]  # type: ignore[arg-type]
+    toolchain.build_host(written.folder, written.host_sources, library, options)
+    return HostModel(library, written.image).run(inputs)  # type: ignore[arg-type]
 
 
 def on_core(written: Written, inputs: tuple[Array, ...], compiler: str = COMPILER) -> Array:
+    return all_on_core(written, inputs, compiler)[0]
+
+
+def all_on_core(
+    written: Written, inputs: tuple[Array, ...], compiler: str = COMPILER
+) -> tuple[Array, ...]:
+    """Every output of the model on the emulated core, each (samples, bytes) int8."""
     elf = written.folder / "net.elf"
     sources = ("startup.c", "main.c", *written.sources)
     target = plain(written.target)
@@ -90,7 +116,10 @@ def on_core(written: Written, inputs: tuple[Array, ...], compiler: str = COMPILE
     toolchain.build_firmware(chosen, target, written.folder, sources, "link.ld", elf)
     with EmulatedModel(CortexM(target, elf, count=True, watch=True), written.image) as model:
         runs = [model.infer(tuple(x[i].tobytes() for x in inputs)) for i in range(len(inputs[0]))]
-    return np.stack([np.frombuffer(run.outputs[0], np.int8) for run in runs])
+    return tuple(
+        np.stack([np.frombuffer(run.outputs[i], np.int8) for run in runs])
+        for i in range(len(written.image.outputs))
+    )
 
 
 def expected(graph: Graph, inputs: tuple[Array, ...]) -> Array:

@@ -77,6 +77,41 @@ def test_a_chunk_is_as_long_as_its_codes_allow() -> None:
     assert bit_lanes.longest_chunk(codes, 3, 2, 9) == 0
 
 
+@pytest.mark.parametrize(
+    ("weights", "length", "values"), [("ternary", 256, (0, 1)), ("binary", 600, (1, 1))]
+)
+def test_a_channel_of_large_codes_is_stored_negated(
+    weights: str, length: int, values: tuple[int, int], tmp_path: Path
+) -> None:
+    """All weights are 1 but for the first, which makes ternary ones of two bits."""
+    generator = np.random.default_rng(2)
+    lower = np.full((2, length), values[1])
+    lower[:, 0] = values[0]
+    held = bit_lanes.packing(lower)
+    assert held is not None
+    step = len(held.turns)
+    straight = bit_lanes.longest_chunk(held.lower(lower), held.most, step, 14)
+    chunk, signs = bit_lanes.longest_signed(lower, held, length, step, 14)
+    assert straight < chunk == 14
+    np.testing.assert_array_equal(signs, [-1, -1])
+
+    shape = (5, 1, 1, length)
+    graph = networks.stored(OPS["conv2d"](), (1, 3, 4, length), shape, generator, weights, weights)
+    codes = np.full((5, length), values[1] + (2 if weights == "ternary" else 0))
+    codes[:, 0] -= values[1] - values[0]
+    graph = with_codes(graph, codes)
+    inputs = networks.samples(graph, generator, 2)
+    every_byte(graph, write(graph, "generic-m4", tmp_path, CONV), inputs)
+
+
+def test_weights_of_minus_two_are_not_negated() -> None:
+    lower = np.array([[1, -2] * 32])
+    held = bit_lanes.packing(lower)
+    assert held is not None and held.offset == 2
+    _, signs = bit_lanes.longest_signed(lower, held, 64, 4, 14)
+    np.testing.assert_array_equal(signs, [1])
+
+
 def test_what_is_served() -> None:
     generator = np.random.default_rng(1)
     conv, dense = OPS["conv2d"](), OPS["dense"]()

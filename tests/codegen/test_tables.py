@@ -20,7 +20,8 @@ from tests.codegen import networks
 from tests.codegen.firmware import every_byte, expected, inferred, on_core, write
 from tests.codegen.test_int4 import layer_of, serves
 
-TABLED = ("codebook16", "codebook4", "apot", "log2", "mxfp4", "mx4")
+TABLED = ("codebook16", "codebook4", "apot", "log2", "mxfp4", "mx4", "ttq")
+FACTORED = ("vsq16", "group32", "mx6")
 CONV, DENSE = (
     next(k for k in KERNELS[kind] if k.name == f"{kind}.tables") for kind in ("conv2d", "dense")
 )
@@ -32,23 +33,27 @@ def storage(scheme: str, seed: int = 0) -> Storage:
     return found.quantize(rows, np.zeros(6), found.weights[0]).storage
 
 
-@pytest.mark.parametrize("scheme", [*TABLED, "vsq16", "group32"])
+@pytest.mark.parametrize("scheme", [*TABLED, *FACTORED])
 def test_codes_and_tables_stand_for_the_weights(scheme: str) -> None:
     stored = storage(scheme)
     code = coded.read(stored)
     assert code is not None
-    numbers = code.codes if code.table is None else code.table[code.codes]
+    numbers = code.codes
+    if code.table is not None:
+        tables = np.broadcast_to(code.table, (len(code.codes), code.table.shape[1]))
+        numbers = np.take_along_axis(tables, code.codes, axis=1)
     weights = numbers - code.offset
     if code.factors is not None:
         weights = weights * code.factors.expanded(weights.shape[1])
     np.testing.assert_array_equal(weights, stored.expanded())
-    assert (code.table is None) == (scheme in ("vsq16", "group32"))
-    assert code.bits == (2 if scheme == "codebook4" else 4)
+    assert (code.table is None) == (scheme in FACTORED)
+    assert code.bits == {"codebook4": 2, "ttq": 2, "mx6": 6}.get(scheme, 4)
+    assert code.own_tables == (scheme == "ttq")
     assert code.zero is not None or scheme.startswith("codebook")
 
 
-@pytest.mark.parametrize("scheme", ["mx6", "mx9", "mxint8", "ttq"])
-def test_long_tables_and_tables_of_rows_are_not_read(scheme: str) -> None:
+@pytest.mark.parametrize("scheme", ["mx9", "mxint8"])
+def test_what_expands_to_more_than_a_byte_is_not_read(scheme: str) -> None:
     assert coded.read(storage(scheme)) is None
 
 
@@ -108,10 +113,13 @@ def test_where_no_code_is_zero_windows_are_whole_pairs() -> None:
 PRICES = [
     ("codebook16", (1, 25, 5, 64), (64, 1, 1, 64), 1.16, 4),
     ("codebook4", (1, 25, 5, 64), (64, 1, 1, 64), 1.16, 2),
+    ("ttq", (1, 25, 5, 64), (64, 1, 1, 64), 1.10, 2.5),
     ("mxfp4", (1, 25, 5, 64), (64, 1, 1, 64), 1.17, 4.125),
     ("mx4", (1, 16, 16, 32), (32, 3, 3, 32), 1.11, 4.25),
     ("apot", (1, 128), (128, 128), 4.45, 4),
     ("vsq16", (1, 128), (128, 128), 4.1, 4.25),
+    ("mx6", (1, 25, 5, 64), (64, 1, 1, 64), 1.13, 6.25),
+    ("mx6", (1, 16, 16, 32), (32, 3, 3, 32), 1.11, 6.25),
 ]
 
 
@@ -129,7 +137,7 @@ def test_price_is_the_goal_and_the_prediction(
     graph = networks.stored(op, size, shape, np.random.default_rng(3), weights, scheme)
     layer = layer_of(graph)
     kernel = plan.choose(layer, "speed")
-    assert kernel.name.endswith(".factors" if scheme == "vsq16" else ".tables")
+    assert kernel.name.endswith(".factors" if scheme in FACTORED else ".tables")
     written = write(graph, "generic-m4", tmp_path, kernel)
     inputs = tuple(x[:1] for x in networks.samples(graph, np.random.default_rng(1), 1))
     np.testing.assert_array_equal(on_core(written, inputs), expected(graph, inputs))
@@ -139,6 +147,6 @@ def test_price_is_the_goal_and_the_prediction(
     print(f"predicted {kernel.cycles(layer) / run.steps[0].cycles - 1:+.2%}")
     assert run.steps[0].cycles <= goal * products
     assert kernel.cycles(layer) == pytest.approx(run.steps[0].cycles, rel=0.03)
-    table = 0 if scheme == "vsq16" else 1 << BITS[weights]
+    table = 0 if scheme in (*FACTORED, "ttq") else 1 << BITS[weights]  # what all channels share
     held = kernel.instance(layer).constants[0].weight_bytes - table
     assert held * 8 / np.prod(shape) == bits

@@ -82,7 +82,9 @@ def test_schemes_are_listed() -> None:
     rows = {(row["scheme"], row["weights"]): row for row in found["schemes"]}
     tuned = rows["uniform", "int4"]["kernels"]["conv2d"]
     assert tuned == {"DSP": "tuned", "Armv7-M": "tuned", "Armv6-M": "tuned"}
-    assert rows["mx6", "int8"]["kernels"]["dense"]["DSP"] == "portable"
+    assert rows["mx9", "int8"]["kernels"]["dense"]["DSP"] == "portable"
+    for scheme, weights in (("mx6", "int8"), ("ttq", "ternary")):
+        assert rows[scheme, weights]["kernels"]["conv2d"]["DSP"] == "tuned"
     assert rows["log2", "int4"]["kernels"]["dense"]["DSP"] == "tuned"
     for weights in ("ternary", "binary"):
         for operator in ("conv2d", "dense"):
@@ -168,6 +170,24 @@ def test_int4_is_as_fast_as_int8_and_smaller(
     assert few["weight_bytes"] <= share * plain["weight_bytes"]
     assert few["device"] >= accuracy
     assert plain["mismatched_bytes"] == few["mismatched_bytes"] == 0
+
+
+@pytest.mark.sweep
+def test_where_int8_has_winograd_int4_is_held_against_direct_kernels(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THUMBNET_DATA", str(data_dir))
+    task = next(task for task in TASKS if task.name == "ic")
+    plain, few = (few_bits.measure(task, weights) for weights in ("int8", "int4"))
+    direct = few_bits.without_winograd(task, plain)
+    assert direct is not None
+    named = {v["name"]: v for v in plain["layers"] if v["kernel"].startswith("conv2d.winograd")}
+    assert all(v["kernel"] == "conv2d.gemm" for v in direct["layers"] if v["name"] in named)
+    assert plain["cycles"] < few["cycles"] <= direct["cycles"]
+    cycles = {v["name"]: v["cycles"] for v in direct["layers"]}
+    assert all(v["cycles"] <= cycles[v["name"]] for v in few["layers"] if v["name"] in named)
+    assert few["weight_bytes"] <= 0.60 * direct["weight_bytes"]
+    assert direct["mismatched_bytes"] == few["mismatched_bytes"] == 0
 
 
 @pytest.mark.parametrize("target", ["generic-m4", "generic-m0plus"])
