@@ -109,22 +109,8 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
         firmware=firmware.CONSOLE_SOURCES if console else firmware.PLAIN_SOURCES,
         row=0 if plan.source is None else plan.source.row_bytes,
     )
-    steps = [_step(plan, step) for step in plan.steps]
-    drivers = "".join(str(step["driver"]) for step in steps if step["driver"] is not None)
     ports = list(_ports(plan))
-    network = {
-        "model": model,
-        "chain_tools": render("chain.tools.c.j2", **emit_chain.tools(drivers)) if drivers else None,
-        "figures": figures(plan),
-        "ports": ports,
-        "slots": [_slot_row(slot) for slot in _unique_slots(plan)],
-        "steps": steps,
-        "consumed": _consumed(plan),
-        "weights_crc": _weights_crc(plan),
-        "has_constants": any(step.instance.constants for step in plan.steps),
-        "stream": _stream(plan),
-        "states": _states(plan, ports),
-    }
+    network = _network(plan, model, ports)
     kernels = _kernels_in_c(model, plan.core, in_c)
     board = {"model": model, "target": target, "console": console, "floats": has_floats(kernels)}
     files = {
@@ -147,6 +133,25 @@ def emit(plan: Plan, target: Target, sha256: str) -> Project:
     if app:
         files[firmware.HELLO_FILE] = firmware.hello(render, app, target, name, figures(plan), build)
     return Project(files, model.sources, model.host_sources, model.firmware, build)
+
+
+def _network(plan: Plan, model: Model, ports: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the templates of the model's own files are told."""
+    steps = [_step(plan, step) for step in plan.steps]
+    drivers = "".join(str(step["driver"]) for step in steps if step["driver"] is not None)
+    return {
+        "model": model,
+        "chain_tools": render("chain.tools.c.j2", **emit_chain.tools(drivers)) if drivers else None,
+        "figures": figures(plan),
+        "ports": ports,
+        "slots": [_slot_row(slot) for slot in _unique_slots(plan)],
+        "steps": steps,
+        "consumed": _consumed(plan),
+        "weights_crc": _weights_crc(plan),
+        "has_constants": any(step.instance.constants for step in plan.steps),
+        "stream": _stream(plan),
+        "states": _states(plan, ports),
+    }
 
 
 def _app(plan: Plan, target: Target, console: Console, ports: list[dict[str, Any]]) -> firmware.App:
