@@ -41,7 +41,7 @@ def render(target: str, folder: Path) -> Path:
         keep_trailing_newline=True,
     )
     folder.mkdir(parents=True)
-    facts = {"target": load(target), "model": Fields(), "console": None}
+    facts = {"target": load(target), "model": Fields(), "console": None, "floats": False}
     for template in sorted(
         (ROOT / "templates" / "board").glob("[!b]*.j2")
     ):  # but for boot_*, parts of startup.c

@@ -105,3 +105,12 @@ def test_find(monkeypatch: pytest.MonkeyPatch) -> None:
         toolchain.find()
     with pytest.raises(ToolMissing, match="no C compiler was found"):
         toolchain.host_compiler()
+
+
+def test_only_sources_that_compute_in_float32_use_the_floating_point_unit(tmp_path: Path) -> None:
+    (tmp_path / "floats.c").write_text("float half(float x) { return x * 0.5f; }\n")
+    (tmp_path / "whole.c").write_text("int floating(int x) { return x; }\n")
+    gcc, m4 = toolchain.Toolchain("gcc", ("gcc",)), load("generic-m4")
+    assert "-mfpu=fpv4-sp-d16" in gcc.float_flags(m4, tmp_path / "floats.c")
+    assert not gcc.float_flags(m4, tmp_path / "whole.c")
+    assert not gcc.float_flags(load("generic-m0plus"), tmp_path / "floats.c")
