@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from codegen import data, execute, graph_file, metrics, reference, states
 from codegen.ir import Array, FloatArray, Graph, Port, Tensor
+from codegen.plain import with_one_nan
 from emulator.host import HostModel
 from emulator.model import EmulatedInference
 from targets import sizes, toolchain
@@ -202,12 +203,16 @@ def divergence(
 
 def _bytes_of(array: Array) -> Int8Array:
     """An array's bytes, one more axis; equal bytes are equal numbers, NaN included."""
-    return np.ascontiguousarray(array).view(np.int8).reshape(*array.shape, array.itemsize)
+    return (
+        np.ascontiguousarray(with_one_nan(array))
+        .view(np.int8)
+        .reshape(*array.shape, array.itemsize)
+    )
 
 
 def _as_bytes(array: Array) -> Int8Array:
     """The bytes of every sample, (samples, bytes)."""
-    return np.ascontiguousarray(array).reshape(len(array), -1).view(np.int8)
+    return np.ascontiguousarray(with_one_nan(array)).reshape(len(array), -1).view(np.int8)
 
 
 def _numbers(graph: Graph, port: Port, stored: Int8Array) -> Array:
@@ -223,7 +228,9 @@ def compare(expected: tuple[Int8Array, ...], runs: Sequence[Inference]) -> dict[
         for output, (wanted, got) in enumerate(zip(expected, run.outputs, strict=True)):
             stored = np.ascontiguousarray(wanted[sample]).reshape(-1)
             values = np.frombuffer(got, stored.dtype)
-            wrong = np.flatnonzero(np.frombuffer(got, np.int8) != stored.view(np.int8))
+            wrong = np.flatnonzero(
+                with_one_nan(values).view(np.int8) != with_one_nan(stored).view(np.int8)
+            )
             mismatched += wrong.size
             if wrong.size and first is None:
                 at = int(wrong[0]) // stored.itemsize
@@ -286,7 +293,7 @@ def scored(
     outputs = HostModel(library, image).run(stored, progress("host build", len(samples)))
     advance = progress("reference", len(samples))
     wrong = sum(
-        int(np.count_nonzero(got != _as_bytes(wanted)))
+        int(np.count_nonzero(_as_bytes(got.view(wanted.dtype)) != _as_bytes(wanted)))
         for got, wanted in zip(outputs, _reference(graph, stored, advance), strict=True)
     )
     found: dict[str, Any] = {"host": {"samples": len(samples), "mismatched_bytes": wrong}}
