@@ -97,11 +97,10 @@ def finetune(
     network = LearningFloat(graph) if start is None else Network(start)
     samples = Samples(network.graph, found, labels_of(network.graph, found))
     trainer = Trainer(network, samples, training, options.resume)
-    before = trainer.evaluate(trainer.held_out)
     trainer.run(progress("training", training.epochs))
     name = identifier(model.stem)
     weights = sorted({form.weights for form in start.forms.values()}) if start else [FLOAT]
-    result = _result(name, trainer, training, weights, before)
+    result = _result(name, trainer, training, weights)
     files = {RESULT: (json.dumps(result, indent=2) + "\n").encode()}
     if isinstance(network, LearningFloat):
         written = network.learned()
@@ -221,7 +220,6 @@ def _result(
     trainer: Trainer,
     training: Training,
     weights: list[str],
-    before: tuple[float, float | None],
 ) -> dict[str, Any]:
     """The JSON object of `finetune`."""
     done = trainer.progress
@@ -237,10 +235,10 @@ def _result(
             "samples": len(trainer.held_out),
             "accuracy": {
                 "float": trainer.evaluate(trainer.held_out, teacher=True)[1],
-                "before": before[1],
+                "before": done.accuracies[0],
                 "after": done.accuracies[done.losses.index(done.best_loss)],
             },
-            "loss": {"before": before[0], "after": done.best_loss},
+            "loss": {"before": done.losses[0], "after": done.best_loss},
         },
         "training": asdict(training),
         "history": [

@@ -157,6 +157,15 @@ def test_a_float_model_can_be_suited_to_data_first(training_data: Path, tmp_path
     assert (again / "recipe.toml").exists()
 
 
+def test_a_resumed_training_reports_its_beginning(training_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra qat)")
+    folder = tmp_path / "checkpoint"
+    options = ("--data", training_data, "--weights", "int4", "--epochs", 2, "--resume", folder)
+    first = result("finetune", DIGITS, *options, "-o", tmp_path / "first")
+    again = result("finetune", DIGITS, *options, "-o", tmp_path / "again")
+    assert first == again and first["held_out"]["loss"]["before"] == first["history"][0]["loss"]
+
+
 def test_other_folders_stay(training_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed (extra qat)")
     (tmp_path / "mine.txt").write_text("keep")
