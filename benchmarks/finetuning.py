@@ -74,7 +74,7 @@ def steps(epochs: int, **more: Any) -> dict[str, Any]:
 
 
 SMALL = (1e-3, 3e-3, 1e-2)
-LARGE = (3e-3, 1e-2, 3e-2)
+LARGE = (3e-3, 1e-2)
 SHORT, LONG = steps(20, held_out=0.2, shift=1), steps(60, held_out=0.2, shift=1)
 IMAGES = {"batch": 64, "held_out": 0.05, "flip": True, "shift": 2, "minutes": 30}
 RUNGS = (
@@ -191,7 +191,7 @@ def measure(rung: Rung, seed: int, work: Path) -> dict[str, Any]:
         "rung": rung.name,
         "model": rung.model,
         "weights": rung.scheme or rung.weights,
-        "activations": rung.activations,
+        "activations": FLOAT if rung.weights == FLOAT else rung.activations,
         "seed": seed,
         "rate": rate,
         "rates": {str(r): found["held_out"] for r, found in trials.items()},
