@@ -1,7 +1,7 @@
-"""A graph with grids -> an ONNX file in QDQ form, as codegen.importer reads it back.
+"""A graph -> an ONNX file as codegen.importer reads it back: in QDQ form with grids, float32 without.
 
-Images are channels first in the file; the ports keep the names and layouts they came with. Weights are int8
-with a scale per channel, biases int32, activations int8.
+Images are channels first in the file; the ports keep the names and layouts they came with. With grids weights
+are int8 with a scale per channel, biases int32, activations int8.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FUNCTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "sigmoid": ("Sigmoid", ()),
     "tanh": ("Tanh", ()),
 }
-"""ONNX operator and attributes by function of a Lookup; "clip" has operands instead."""
+"""ONNX operator and attributes by function of a Lookup; "clip" has operands instead, "sign" is a choice."""
 
 
 def refuse(graph: Graph) -> None:
@@ -52,7 +52,9 @@ def refuse(graph: Graph) -> None:
 
 def _obstacle(graph: Graph, node: Node) -> str:
     kind, op = node.op.kind, _op(node)
-    if kind == "lookup" and op.function not in (*FUNCTIONS, "clip"):
+    if kind == "lookup" and op.function == "sign" and op.alpha != 1:
+        return "a sign that is not 1 at 0 cannot be trained here"
+    if kind == "lookup" and op.function not in (*FUNCTIONS, "clip", "sign"):
         return f"{op.function} cannot be trained here"
     if kind == "dense" and len(graph.tensors[node.inputs[0]].shape) != 2:
         return "a dense layer over more than one row cannot be trained here"
@@ -67,7 +69,8 @@ def dump(graph: Graph) -> bytes:
     """The file's bytes; same graph, same bytes.
 
     Args:
-        graph: float operators, every activation with a grid, weights with integers on grids of axis 0.
+        graph: float operators. Every activation has a grid and all weights have integers on grids of axis 0,
+            or none has a grid.
 
     Raises:
         UnsupportedModel: a node that ONNX has no operator for, or that `refuse` refuses.
@@ -149,8 +152,10 @@ class _Writer:
             return value
         return self.emit("Transpose", [value], f"{name}/transpose", perm=list(perm))
 
-    def on_grid(self, value: str, quant: Quant, name: str) -> str:
-        """A value through QuantizeLinear and DequantizeLinear."""
+    def on_grid(self, value: str, quant: Quant | None, name: str) -> str:
+        """A value through QuantizeLinear and DequantizeLinear, where it has a grid."""
+        if quant is None:
+            return value
         scale = self.constant("scale", np.array(quant.scale, np.float32))
         zero = self.constant("zero_point", np.array(quant.zero_point, np.int8))
         stored = self.emit("QuantizeLinear", [value, scale, zero], f"{name}/quantize")
@@ -158,7 +163,7 @@ class _Writer:
 
     def input(self, port: Port) -> None:
         """An input on its grid, then in the file's layout."""
-        value = self.on_grid(port.name, self.graph.tensors[port.tensor].grid, port.name)
+        value = self.on_grid(port.name, self.graph.tensors[port.tensor].quant, port.name)
         perm = tuple(port.perm[axis] for axis in FIRST) if len(port.perm) == 4 else port.perm
         self.values[port.tensor] = self.moved(value, perm, port.name)
 
@@ -180,8 +185,8 @@ class _Writer:
             value = self.moved(value, FIRST, f"{name}/out")
         value = self._clamped(name, value, getattr(node.op, "clamp", None))
         before = self.graph.tensors[node.inputs[0]].quant
-        if node.op.kind not in KEEPS_GRID or before != tensor.grid:
-            value = self.on_grid(value, tensor.grid, name)
+        if node.op.kind not in KEEPS_GRID or before != tensor.quant:
+            value = self.on_grid(value, tensor.quant, name)
         self.values[node.output] = value
 
     def rank(self, name: str) -> int:
@@ -217,7 +222,8 @@ class _Writer:
             return self.emit("DequantizeLinear", operands, f"{layer}/constant")
         if tensor.quant is not None:
             return self._weights(layer, name)
-        return self.constant(name, tensor.data.astype(np.float32))
+        data = tensor.data.transpose(FIRST) if native and tensor.data.ndim == 4 else tensor.data
+        return self.constant(name, data.astype(np.float32))
 
     def _weights(self, layer: str, name: str) -> str:
         """Integer weights and their scales, channels first."""
@@ -242,8 +248,10 @@ class _Writer:
 
 
 def _bias(writer: _Writer, name: str, node: Node) -> str:
-    """The bias as integers on the product of the scales of input and weights."""
+    """The bias as integers on the product of the scales of input and weights; as it is without grids."""
     x, w, b = (writer.graph.tensors[operand] for operand in node.inputs)
+    if w.quant is None:
+        return writer.constant(b.name, constant_value(b).astype(np.float32))
     scales = x.grid.scale * np.array(w.grid.scales)
     stored = np.rint(constant_value(b).astype(np.float64) / scales).astype(np.int32)
     integers = writer.constant(f"{name}.bias", stored)
@@ -294,6 +302,10 @@ def _lookup(writer: _Writer, name: str, node: Node, inputs: Sequence[str]) -> st
             for end in ends
         ]
         return writer.emit("Clip", [*inputs, *bounds], name)
+    if op.function == "sign":
+        zero, above, below = (writer.constant("sign", np.array(v, np.float32)) for v in (0, 1, -1))
+        is_above = writer.emit("GreaterOrEqual", [*inputs, zero], name)
+        return writer.emit("Where", [is_above, above, below], name)
     kind, keys = FUNCTIONS[op.function]
     numbers = dict(zip(keys, (op.alpha, op.beta), strict=False))
     return writer.emit(kind, inputs, name, **numbers)

@@ -81,18 +81,19 @@ training_options = stacked(
 @click.option("--calib-samples", default=256, show_default=True, type=click.IntRange(1))
 @click.option(
     "--weights",
-    type=click.Choice(WEIGHTS),
-    help="Weights of all layers but depthwise ones and small ends. [default: int8]",
+    type=click.Choice([*WEIGHTS, "float"]),
+    help="Weights of all layers but depthwise ones and small ends; float: nothing is quantized, the model is "
+    "suited to the data first. [default: int8]",
 )
 @click.option(
     "--scheme", type=click.Choice(["uniform", "ternary", "ttq", "binary"]), help="Of these weights."
 )
 @click.option(
     "--activations",
-    type=click.Choice(["int8", "int4"]),
+    type=click.Choice(["int8", "int4", "binary"]),
     default="int8",
     show_default=True,
-    help="int4: sixteen values between layers.",
+    help="int4: sixteen values between layers. binary: signs before layers with binary weights.",
 )
 @click.option(
     "--recipe", type=click.Path(path_type=Path), metavar="FILE.toml", help="Per-layer weights."

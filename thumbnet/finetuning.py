@@ -1,4 +1,7 @@
-"""`thumbnet finetune`: a float model trained for weights of few bits, written as a QDQ model and a recipe."""
+"""`thumbnet finetune`: a float model trained for weights of few bits, written as a QDQ model and a recipe.
+
+With weights "float" the model stays one of float32: suited to other data, before it is quantized.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from codegen import data, importer, onnx_save, pipeline, recipe
 from codegen.ir import Graph, Quant
 from codegen.names import identifier
-from codegen.quant import calibrate, lower, ptq, quantize, trainable
+from codegen.quant import calibrate, lower, ptq, quantize, sign_layers, trainable
 from codegen.quant import weights as quant_weights
 from codegen.quant.quantize import GridStyle
 from targets.errors import ToolMissing, UsageError
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 RESULT = "finetune.json"
 RECIPE = "recipe.toml"
 TRAINED_FOR = "The widths that these weights were trained for: pass with --recipe."
+FLOAT = "float"
 FEW = GridStyle(width=4)
 ROUNDED_WIDTHS = {"int4": 4, "int3": 3, "int2": 2, "ternary": 2}
 
@@ -37,9 +41,11 @@ class FinetuneOptions:
     Attributes:
         data: training samples, `FILE.npz[:key]`; labels where it has them.
         calib: calibration samples; None = calib_x of `data`, else some of its samples.
-        weights: of all layers but depthwise ones and small ends, unless the recipe names them.
+        weights: of all layers but depthwise ones and small ends, unless the recipe names them; "float" for
+            nothing quantized, activations neither.
         scheme: None = the plain one; "ttq" for ternary weights with two scales.
-        activations: "int8", or "int4": sixteen values between layers.
+        activations: "int8"; "int4": sixteen values between layers; "binary": signs before the layers with
+            binary weights.
         recipe: per-layer weights.
         resume: folder of checkpoints, made where there is none.
     """
@@ -82,25 +88,27 @@ def finetune(
     """
     need_torch()
     from codegen.train.fit import Samples, Trainer, Training, labels_of
-    from codegen.train.network import Network
+    from codegen.train.network import LearningFloat, Network
 
     project.check_place(output, RESULT)
     graph, found = _loaded(model, options)
-    start, chosen = begin(graph, options, progress)
     training = Training(**how, seed=options.seed)
-    network = Network(start)
-    samples = Samples(start.graph, found, labels_of(start.graph, found))
+    start, chosen = (None, {}) if options.weights == FLOAT else begin(graph, options, progress)
+    network = LearningFloat(graph) if start is None else Network(start)
+    samples = Samples(network.graph, found, labels_of(network.graph, found))
     trainer = Trainer(network, samples, training, options.resume)
-    before = trainer.evaluate(trainer.held_out)
     trainer.run(progress("training", training.epochs))
     name = identifier(model.stem)
-    trained = trainable.trained(start, network.learned())
-    result = _result(name, trainer, training, start, before)
-    files = {
-        f"{name}.onnx": onnx_save.dump(trained),
-        RECIPE: recipe.of_layers(named(start.graph, chosen), {}, False, TRAINED_FOR).encode(),
-        RESULT: (json.dumps(result, indent=2) + "\n").encode(),
-    }
+    weights = sorted({form.weights for form in start.forms.values()}) if start else [FLOAT]
+    result = _result(name, trainer, training, weights)
+    files = {RESULT: (json.dumps(result, indent=2) + "\n").encode()}
+    if isinstance(network, LearningFloat):
+        written = network.learned()
+    else:
+        written = trainable.trained(network.start, network.learned())
+        layers = named(network.graph, chosen)
+        files[RECIPE] = recipe.of_layers(layers, {}, False, TRAINED_FOR).encode()
+    files[f"{name}.onnx"] = onnx_save.dump(written)
     project.write(output, files, RESULT)
     return result
 
@@ -133,6 +141,10 @@ def begin(
     )
     graph, samples, _ = calibration.inputs(graph, calibrating, [])
     method = choices.calibration or "mse"
+    teacher, layers = graph, frozenset[str]()
+    if options.activations == "binary":
+        layers = _binary_layers(graph, forms)
+        graph = sign_layers.with_signs(graph, layers, samples)
     advance = progress("calibrating", len(samples[0]) * calibrate.passes(method))
     ranges = calibrate.ranges(graph, samples, method, advance)
     grids = quantize.activation_grids(graph, ranges)
@@ -153,7 +165,27 @@ def begin(
     rounded = quant_weights.rounded(graph, ranges, samples, rules, progress)
     roots = trainable.sharing(graph, grids)
     activations = trainable.activation_forms(graph, grids, roots, few)
-    return trainable.Start(graph, rounded, forms, roots, activations), chosen
+    free = sign_layers.without_grid(graph, layers, roots)
+    start = trainable.Start(graph, rounded, forms, roots, activations, teacher, free)
+    # Layers of signs are known by their numbers; a recipe has nothing to say about them.
+    return start, {output: form for output, form in chosen.items() if output not in layers}
+
+
+def _binary_layers(graph: Graph, forms: Mapping[str, trainable.WeightForm]) -> frozenset[str]:
+    """Outputs of the layers that are to multiply signs with signs."""
+    found = frozenset(
+        node.output
+        for node in graph.nodes
+        if node.output in forms
+        and forms[node.output].kind == "binary"
+        and sign_layers.takes_signs(graph, node)
+    )
+    if not found:
+        raise UsageError(
+            "no layer has binary weights that signs could be multiplied with",
+            hint="binary activations go with --weights binary, or a recipe that names such layers",
+        )
+    return found
 
 
 def named(graph: Graph, chosen: lower.Chosen) -> dict[str, lower.Format]:
@@ -187,26 +219,26 @@ def _result(
     name: str,
     trainer: Trainer,
     training: Training,
-    start: trainable.Start,
-    before: tuple[float, float | None],
+    weights: list[str],
 ) -> dict[str, Any]:
     """The JSON object of `finetune`."""
     done = trainer.progress
     return {
         "schema_version": project.SCHEMA_VERSION,
         "model": name,
-        "weights": sorted({form.weights for form in start.forms.values()}),
+        "weights": weights,
         "epochs": done.epoch,
         "best_epoch": done.best_epoch,
+        "processor_minutes": round(done.seconds / 60, 2),
         "samples": len(trainer.rows),
         "held_out": {
             "samples": len(trainer.held_out),
             "accuracy": {
                 "float": trainer.evaluate(trainer.held_out, teacher=True)[1],
-                "before": before[1],
+                "before": done.accuracies[0],
                 "after": done.accuracies[done.losses.index(done.best_loss)],
             },
-            "loss": {"before": before[0], "after": done.best_loss},
+            "loss": {"before": done.losses[0], "after": done.best_loss},
         },
         "training": asdict(training),
         "history": [

@@ -23,4 +23,5 @@ def finetuned(found: dict[str, Any], output: Path) -> None:
         parts = (f"{key} {accuracy[key]:.2%}" for key in ("float", "before", "after"))
         out.print(f"held-out top-1   {'   '.join(parts)}   ({held['samples']} samples)")
     model = output / f"{found['model']}.onnx"
-    out.print(f"wrote {output}/ - next: thumbnet run {model} --recipe {output}/recipe.toml")
+    recipe = "" if found["weights"] == ["float"] else f" --recipe {output}/recipe.toml"
+    out.print(f"wrote {output}/ - next: thumbnet run {model}{recipe}")

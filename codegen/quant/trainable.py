@@ -87,6 +87,8 @@ class Start:
         forms: of every layer with weights, by output.
         roots: for every activation the one whose grid it shares.
         grids: by root.
+        teacher: the float graph whose answers are wanted; None = `graph`.
+        free: activations that have no grid: signs, and sums whose sign is all that is read.
     """
 
     graph: Graph
@@ -94,6 +96,12 @@ class Start:
     forms: Mapping[str, WeightForm]
     roots: Mapping[str, str]
     grids: Mapping[str, ActivationForm]
+    teacher: Graph | None = None
+    free: frozenset[str] = frozenset()
+
+    def is_binary(self, node: Node) -> bool:
+        """Whether a layer multiplies signs with signs."""
+        return self.forms[node.output].kind == "binary" and node.inputs[0] in self.free
 
 
 def forms(graph: Graph, chosen: Chosen) -> dict[str, WeightForm]:
@@ -179,19 +187,21 @@ def trained(start: Start, learned: Learned) -> Graph:
     """The graph with all grids, integer weights, and float biases under names of their own."""
     graph, tensors = start.graph, dict(start.graph.tensors)
     for name, root in start.roots.items():
+        if name in start.free:
+            continue
         quant = replace(start.grids[root].quant, scales=(learned.scales[root],), width=INT8)
         tensors[name] = replace(tensors[name], quant=quant)
     nodes = []
     for node in graph.nodes:
-        quant = tensors[node.output].grid
-        op, inputs = _bounded(node.op, quant, start.grids[start.roots[node.output]]), node.inputs
+        op, inputs = node.op, node.inputs
+        if node.output not in start.free:
+            form = start.grids[start.roots[node.output]]
+            op = _bounded(op, tensors[node.output].grid, form)
         if node.output in learned.weights:
             mine = learned.weights[node.output]
             values = learned.biases[node.output]
             weights, bias = f"{node.output}.weights", f"{node.output}.bias"
-            scales = tuple(float(scale) for scale in mine.scales)
-            grid = Quant(scales, (0,) * len(scales), 0, INT8)
-            tensors[weights] = Tensor(weights, mine.stored.shape, grid, mine.stored)
+            tensors[weights] = _weights(weights, mine, start.is_binary(node))
             tensors[bias] = Tensor(bias, values.shape, None, values)
             inputs = (inputs[0], weights, bias)
         elif isinstance(node.op, Add | Mul):
@@ -201,6 +211,16 @@ def trained(start: Start, learned: Learned) -> Graph:
     used |= {port.tensor for port in graph.inputs}
     kept = {name: tensor for name, tensor in tensors.items() if name in used}
     return verify(replace(graph, nodes=tuple(nodes), tensors=kept))
+
+
+def _weights(name: str, learned: LearnedWeights, binary: bool) -> Tensor:
+    """Integers on their grid; of a layer of signs real numbers, by which the importer knows one."""
+    scales = tuple(float(scale) for scale in learned.scales)
+    if not binary:
+        grid = Quant(scales, (0,) * len(scales), 0, INT8)
+        return Tensor(name, learned.stored.shape, grid, learned.stored)
+    column = learned.scales.reshape(-1, *(1,) * (learned.stored.ndim - 1))
+    return Tensor(name, learned.stored.shape, None, learned.stored.astype(np.float32) * column)
 
 
 def _bounded(op: Op, quant: Quant, form: ActivationForm) -> Op:

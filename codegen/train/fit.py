@@ -18,7 +18,14 @@ from codegen.data import DataSet
 from codegen.execute import to_device
 from codegen.ir import Array, Graph, IntArray
 from codegen.train.augment import augmented
-from codegen.train.network import FloatNetwork, Network, parameters_of, restore, tensor
+from codegen.train.network import (
+    FloatNetwork,
+    LearningFloat,
+    Network,
+    parameters_of,
+    restore,
+    tensor,
+)
 from targets.errors import UsageError
 
 Tensor: TypeAlias = Any
@@ -61,9 +68,13 @@ class Training:
 
 @dataclass(slots=True)
 class Progress:
-    """How far training is, and the best so far. Losses and accuracies are of held-out samples."""
+    """How far training is, and the best so far. Losses and accuracies are of held-out samples.
+
+    `seconds` is processor time, which other work on the machine does not change.
+    """
 
     epoch: int = 0
+    seconds: float = 0.0
     best_epoch: int = 0
     best_loss: float = float("inf")
     losses: list[float] = field(default_factory=list)
@@ -110,11 +121,15 @@ class Trainer:
     """
 
     def __init__(
-        self, network: Network, samples: Samples, how: Training, folder: Path | None = None
+        self,
+        network: Network | LearningFloat,
+        samples: Samples,
+        how: Training,
+        folder: Path | None = None,
     ):
         """Splits the samples; goes on from the checkpoint in `folder` where there is one."""
         self.network, self.samples, self.how, self.folder = network, samples, how, folder
-        self.teacher = FloatNetwork(network.graph)
+        self.teacher = FloatNetwork(network.teacher)
         self.progress = Progress()
         self.random = torch.Generator().manual_seed(how.seed)
         self.classes = samples.labels is not None or any(
@@ -145,11 +160,13 @@ class Trainer:
             self._judge()
         advance(self.progress.epoch)
         while not self._finished():
-            if not self._epoch(clock):
-                self._judge()
-                break
-            self.progress.epoch += 1
+            begun = time.process_time()
+            whole = self._epoch(clock)
+            self.progress.epoch += whole
             self._judge()
+            self.progress.seconds += time.process_time() - begun
+            if not whole:
+                break
             self._save()
             advance(1)
         restore(self.network, self.best)
@@ -193,32 +210,36 @@ class Trainer:
         inputs = self.samples.inputs(rows)
         if self.how.shift or self.how.flip:
             inputs = augmented(inputs, self.how.shift, self.how.flip, self.random)
+        labels = self.samples.labels_of(rows)
         with torch.no_grad():
-            wanted = self.teacher.logits(inputs)
+            unheard = self.classes and labels is not None and self.how.distill == 0
+            wanted = None if unheard else self.teacher.logits(inputs)
         random = self.random if self.how.stochastic else None
         found = self.network.logits(inputs, random)
         self.optimizer.zero_grad()
-        self._loss(found, wanted, self.samples.labels_of(rows)).backward()
+        self._loss(found, wanted, labels).backward()
         self.optimizer.step()
 
     def _loss(
-        self, found: tuple[Tensor, ...], wanted: tuple[Tensor, ...], labels: Tensor | None
+        self, found: tuple[Tensor, ...], wanted: tuple[Tensor, ...] | None, labels: Tensor | None
     ) -> Tensor:
-        """Distillation and labels; without classes the squared error, relative to the float outputs."""
-        if not self.classes:
+        """Distillation and labels; without classes the squared error, relative to the float outputs.
+
+        Args:
+            found: of the network.
+            wanted: of the float network; None where labels say it all.
+            labels: class numbers, where there are any.
+        """
+        if wanted is not None and not self.classes:
             errors = ((y - t) ** 2 for y, t in zip(found, wanted, strict=True))
             sizes = ((t**2).mean() for t in wanted)
             return sum(e.mean() / (s + 1e-12) for e, s in zip(errors, sizes, strict=True))
         share = 1.0 if labels is None else self.how.distill
         total = torch.zeros(())
-        for y, t in zip(found, wanted, strict=True):
-            flat, goal = y.flatten(1), t.flatten(1)
-            soft = functional.log_softmax(flat / TEMPERATURE, 1)
-            target = functional.log_softmax(goal / TEMPERATURE, 1)
-            kl = functional.kl_div(soft, target, reduction="batchmean", log_target=True)
-            total = total + share * TEMPERATURE**2 * kl
-            if labels is not None:
-                total = total + (1 - share) * functional.cross_entropy(flat, labels)
+        for y, t in zip(found, wanted or (), strict=wanted is not None):
+            total = total + share * _divergence(y.flatten(1), t.flatten(1))
+        for y in found if labels is not None else ():
+            total = total + (1 - share) * functional.cross_entropy(y.flatten(1), labels)
         return total
 
     def _judge(self) -> None:
@@ -270,6 +291,14 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.random.set_state(state["random"])
         self.progress = Progress(**state["progress"])
+
+
+def _divergence(found: Tensor, wanted: Tensor) -> Tensor:
+    """Of softened answers (samples, classes), by the sample (Hinton et al., 2015)."""
+    soft = functional.log_softmax(found / TEMPERATURE, 1)
+    target = functional.log_softmax(wanted / TEMPERATURE, 1)
+    kl = functional.kl_div(soft, target, reduction="batchmean", log_target=True)
+    return TEMPERATURE**2 * kl
 
 
 def labels_of(graph: Graph, found: DataSet) -> IntArray | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from codegen.ir import Array, FloatArray, Graph, Node
+from codegen.ops.conv2d import Conv2D
+from codegen.ops.dense import Dense
 from codegen.qdq import constant_value
 from codegen.quant.trainable import (
     Learned,
@@ -52,6 +55,43 @@ class FloatNetwork:
         return tuple(values[name] for name in output_logits(self.graph))
 
 
+class LearningFloat(FloatNetwork):
+    """The graph as it is, learning: to suit a model to new data before it is quantized.
+
+    Attributes:
+        teacher: the graph as it was.
+        parameters: the weights and biases of all layers, by name; `weights/X` or `bias/X` of the constant X.
+    """
+
+    def __init__(self, graph: Graph):
+        """Takes over all constants."""
+        super().__init__(graph)
+        self.teacher = graph
+        self.parameters: dict[str, Tensor] = {}
+        for node in graph.nodes:
+            if isinstance(node.op, Conv2D | Dense):
+                for kind, name in zip(("weights", "bias"), node.inputs[1:], strict=True):
+                    self.parameters[f"{kind}/{name}"] = self.constants[name].requires_grad_(True)
+
+    def learning(self) -> Iterator[tuple[str, Tensor]]:
+        """The parameters with gradients."""
+        return iter(self.parameters.items())
+
+    def logits(
+        self, inputs: tuple[Tensor, ...], random: torch.Generator | None = None
+    ) -> tuple[Tensor, ...]:
+        """The outputs, before a softmax; nothing is drawn."""
+        return super().logits(inputs)
+
+    def learned(self) -> Graph:
+        """The graph with what was learned."""
+        tensors = dict(self.graph.tensors)
+        for key, value in self.parameters.items():
+            name = key.partition("/")[2]
+            tensors[name] = replace(tensors[name], data=_numpy(value))
+        return replace(self.graph, tensors=tensors)
+
+
 def output_logits(graph: Graph) -> tuple[str, ...]:
     """The tensors that outputs are compared by."""
     ports = graph.outputs
@@ -62,6 +102,7 @@ class Network:
     """The graph with fake quantization.
 
     Attributes:
+        teacher: the float graph to learn from.
         parameters: everything that learns, by name; `weights/X`, `bias/X`, `scale/X`, `down/X` of the layer
             with output X, `grid/R` of the activations with root R.
     """
@@ -69,6 +110,7 @@ class Network:
     def __init__(self, start: Start):
         """Loads the start."""
         self.start, self.graph = start, start.graph
+        self.teacher = start.teacher or start.graph
         self.constants: dict[str, Tensor] = {}
         self.parameters: dict[str, Tensor] = {}
         for node in self.graph.nodes:
@@ -135,10 +177,12 @@ class Network:
         return fake_quant.positive(self.parameters[f"grid/{root}"])
 
     def _on_grid(self, name: str, x: Tensor) -> Tensor:
+        if name in self.start.free:
+            return x
         root = self.start.roots[name]
         form = self.start.grids[root]
         zero = form.quant.zero_point
-        return fake_quant.uniform(x, self._scale(root), form.low - zero, form.high - zero)
+        return fake_quant.shared(x, self._scale(root), form.low - zero, form.high - zero)
 
     def _operands(
         self, node: Node, x: Tensor, random: torch.Generator | None
@@ -146,6 +190,8 @@ class Network:
         """Input, weights and bias as the device will see them."""
         weights, steps = self._weights(node, random)
         bias = self.parameters[f"bias/{node.output}"]
+        if self.start.is_binary(node):
+            return x, weights, bias  # thresholds, or as good as real
         input_scale = self._scale(self.start.roots[node.inputs[0]])
         products = (steps.reshape(-1) * input_scale).detach()
         return x, weights, fake_quant.rounded(bias / products) * products
@@ -166,9 +212,11 @@ class Network:
 
     def _weight_scale(self, node: Node, name: str) -> Tensor:
         """A learned scale, large enough that the bias fits its grid."""
+        scale = self.parameters[f"{name}/{node.output}"]
+        if self.start.is_binary(node):
+            return fake_quant.positive(scale)
         bias = self.parameters[f"bias/{node.output}"].detach().numpy()
         input_scale = float(self._scale(self.start.roots[node.inputs[0]]).detach())
-        scale = self.parameters[f"{name}/{node.output}"]
         least = torch.from_numpy(least_scales(bias, input_scale)).reshape(scale.shape)
         return torch.maximum(fake_quant.positive(scale), least)
 
@@ -214,12 +262,12 @@ def _mean_of(values: FloatArray, chosen: Array, usual: FloatArray) -> FloatArray
     return found
 
 
-def parameters_of(network: Network) -> Mapping[str, Tensor]:
+def parameters_of(network: Network | LearningFloat) -> Mapping[str, Tensor]:
     """A copy of all parameters."""
     return {name: value.detach().clone() for name, value in network.parameters.items()}
 
 
-def restore(network: Network, saved: Mapping[str, Tensor]) -> None:
+def restore(network: Network | LearningFloat, saved: Mapping[str, Tensor]) -> None:
     """Puts parameters back."""
     with torch.no_grad():
         for name, value in network.parameters.items():

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from codegen import importer, onnx_save, pipeline, reference
-from codegen.execute import from_device
+from codegen.execute import from_device, run_float
 from codegen.ir import Array, FloatArray, Graph, Tensor
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
@@ -180,6 +180,20 @@ def test_onnxruntime_agrees(name: str, tmp_path: Path) -> None:
         feed = {p.name: v[sample : sample + 1] for p, v in zip(mine.inputs, real, strict=True)}
         found = np.rint(session.run(None, feed)[0][0] / grid.scale) + grid.zero_point
         assert np.abs(found - wanted).max() <= (2 if name == "residual" else 1)
+
+
+@pytest.mark.parametrize("name", [*NETS, "digits", "motions"])
+def test_a_float_model_is_read_back_the_same(name: str, tmp_path: Path) -> None:
+    graph = pipeline.run(importer.load(model_of(name, tmp_path)))
+    path = tmp_path / "written.onnx"
+    path.write_bytes(onnx_save.dump(graph))
+    onnx.checker.check_model(str(path), full_check=True)
+    again = pipeline.run(importer.load(path))
+    assert not any(tensor.quant for tensor in again.tensors.values())
+    inputs = tuple(values(5, *graph.tensors[p.tensor].shape[1:]) for p in graph.inputs)
+    wanted, found = (np.asarray(run_float(g, inputs)[0], np.float32) for g in (graph, again))
+    atol = 1e-5 * float(np.abs(wanted).max())
+    np.testing.assert_allclose(found.reshape(wanted.shape), wanted, rtol=1e-5, atol=atol)
 
 
 def test_same_graph_same_bytes(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from codegen import importer, onnx_save, pipeline, reference
 from codegen.data import DataSet
-from codegen.execute import run_float
+from codegen.execute import run_float, to_device
 from codegen.ir import Array, FloatArray, Graph
 from codegen.qdq import dequantize
 from codegen.quant import lower, quantize, trainable
 from targets.errors import UsageError
-from tests.codegen.test_onnx_save import NETS, model_of, started, stored
+from tests.codegen.test_onnx_save import EXAMPLES, NETS, model_of, started, stored
 
 torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed (extra qat)")
 
@@ -33,7 +33,7 @@ def tensor(values: Array) -> Any:
 
 def test_every_operator_that_is_written_can_be_trained() -> None:
     assert set(torch_ops.OPERATORS) == set(onnx_save.WRITERS)
-    assert set(torch_ops.LOOKUPS) == {*onnx_save.FUNCTIONS, "clip"}
+    assert set(torch_ops.LOOKUPS) == {*onnx_save.FUNCTIONS, "clip", "sign"}
 
 
 @pytest.mark.parametrize("name", [*NETS, "digits", "motions"])
@@ -81,6 +81,30 @@ def test_scales_learn_as_lsq_says() -> None:
     np.testing.assert_array_equal(w.grad.numpy(), inside.astype(np.float32))
 
 
+@pytest.mark.parametrize(("low", "high"), [(-7, 7), (0, 255), (-3, 12)])
+def test_one_scale_learns_alike(low: int, high: int) -> None:
+    x = tensor(floats(4, 5, 6, 3, seed=high))
+    s = tensor(np.array(0.21))
+    weight = torch.from_numpy(floats(4, 5, 6, 3, seed=9))
+    found = {}
+    for function in (fake_quant.uniform, fake_quant.shared):
+        x.grad = s.grad = None
+        y = function(x, s, low, high)
+        (y * weight).sum().backward()
+        found[function] = y.detach().numpy(), x.grad.numpy(), s.grad.numpy()
+    for mine, wanted in zip(found[fake_quant.shared], found[fake_quant.uniform], strict=True):
+        np.testing.assert_allclose(mine, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_signs_let_gradients_pass_near_zero() -> None:
+    x = tensor(np.array([-8.0, -1.0, -0.5, 0.0, 0.5, 2.0]))
+    y = fake_quant.signs(x)
+    np.testing.assert_array_equal(y.detach().numpy(), [-1, -1, -1, 1, 1, 1])
+    y.sum().backward()
+    reach = fake_quant.SIGN_REACH * 2.0  # the mean magnitude is 2
+    np.testing.assert_allclose(x.grad.numpy(), np.array([0, 1, 1, 1, 1, 1]) / reach, rtol=1e-5)
+
+
 def test_two_scales_learn_as_ttq_says() -> None:
     w, up, down = tensor(floats(2, 30)), tensor(np.full((2, 1), 0.9)), tensor(np.full((2, 1), 0.6))
     found = fake_quant.two_scales(w, up, down)
@@ -121,7 +145,7 @@ def test_images_are_moved_and_mirrored() -> None:
 
 
 def digits(weights: str | None, scheme: str | None = None) -> tuple[trainable.Start, fit.Samples]:
-    folder = Path(__file__).parents[2] / "examples" / "digits"
+    folder = EXAMPLES / "digits"
     graph = pipeline.run(importer.load(folder / "digits.onnx"))
     with np.load(folder / "digits.npz") as arrays:
         x, y = arrays["x"][:300].astype(np.float32) / 16, arrays["y"][:300]
@@ -233,6 +257,25 @@ def test_without_labels_the_float_outputs_are_enough(tmp_path: Path) -> None:
     trainer.run(lambda done: None)
     assert trainer.progress.best_loss < trainer.progress.losses[0]
     assert set(trainer.progress.accuracies) == {None}
+
+
+def test_a_float_model_learns_and_stays_one() -> None:
+    graph = digits(None)[0].graph
+    with np.load(EXAMPLES / "digits" / "digits.npz") as arrays:
+        x, y = arrays["x"][:300].astype(np.float32) / 16, arrays["y"][:300]
+    # Other labels than it was made for: the answers of its own are of no use then.
+    samples = fit.Samples(graph, DataSet((x,), (None,), y), ((y + 1) % 10).astype(np.int64))
+    model = network.LearningFloat(graph)
+    trainer = fit.Trainer(model, samples, fit.Training(epochs=8, rate=3e-3, distill=0))
+    trainer.run(lambda done: None)
+    assert trainer.progress.best_loss < 0.3 * trainer.progress.losses[0]
+    assert trainer.progress.seconds > 0
+    learned = model.learned()
+    inputs = torch.from_numpy(to_device(graph.inputs[0], x[:9]))
+    wanted = network.FloatNetwork(learned).logits((inputs,))[0]
+    np.testing.assert_allclose(model.logits((inputs,))[0].detach(), wanted, rtol=1e-5, atol=1e-5)
+    before = network.FloatNetwork(graph).logits((inputs,))[0]
+    assert float((before - wanted).abs().max()) > 1
 
 
 def test_labels_are_classes_or_nothing() -> None:

@@ -121,6 +121,51 @@ def test_a_trained_model_runs_byte_for_byte(
     assert bits[MIX] == bits[POINTWISE] == width
 
 
+def test_signs_replace_activations(training_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra qat)")
+    out = tmp_path / "out"
+    options = ("--data", training_data, "--weights", "binary", "--activations", "binary")
+    result("finetune", DIGITS, *options, "--epochs", 2, "-o", out)
+    ran = result(
+        *("run", out / "digits.onnx", "--recipe", out / "recipe.toml", "--data", DATA),
+        *("--max-samples", 2),
+    )
+    assert ran["mismatched_bytes"] == ran["host"]["mismatched_bytes"] == 0
+    kernels = {v["name"]: v["kernel"].partition(".")[0] for v in ran["layers"]}
+    assert kernels[POINTWISE] == kernels[MIX] == "binary_conv2d"
+    assert "bit_max_pool" in kernels.values()
+
+
+def test_signs_need_binary_weights(training_data: Path) -> None:
+    graph = pipeline.run(importer.load(DIGITS))
+    options = FinetuneOptions(str(training_data), weights="int4", activations="binary")
+    with pytest.raises(UsageError, match="no layer has binary weights"):
+        finetuning.begin(graph, options)
+
+
+def test_a_float_model_can_be_suited_to_data_first(training_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra qat)")
+    out = tmp_path / "out"
+    options = ("--data", training_data, "--weights", "float", "--distill", 0, "--epochs", 1)
+    found = result("finetune", DIGITS, *options, "-o", out)
+    assert found["weights"] == ["float"] and found["processor_minutes"] >= 0
+    assert sorted(p.name for p in out.iterdir()) == ["digits.onnx", "finetune.json"]
+    graph = pipeline.run(importer.load(out / "digits.onnx"))
+    assert not any(tensor.quant for tensor in graph.tensors.values())
+    again = tmp_path / "again"
+    result("finetune", out / "digits.onnx", *options[:2], "--epochs", 1, "-o", again)
+    assert (again / "recipe.toml").exists()
+
+
+def test_a_resumed_training_reports_its_beginning(training_data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed (extra qat)")
+    folder = tmp_path / "checkpoint"
+    options = ("--data", training_data, "--weights", "int4", "--epochs", 2, "--resume", folder)
+    first = result("finetune", DIGITS, *options, "-o", tmp_path / "first")
+    again = result("finetune", DIGITS, *options, "-o", tmp_path / "again")
+    assert first == again and first["held_out"]["loss"]["before"] == first["history"][0]["loss"]
+
+
 def test_other_folders_stay(training_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed (extra qat)")
     (tmp_path / "mine.txt").write_text("keep")
