@@ -25,6 +25,7 @@ from codegen.limits import (
 from targets.errors import ThumbnetError, ToolMissing, UnsupportedModel, UsageError
 
 Result = TypeVar("Result")
+KNOWN_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 
 
 def guarded(what: str, action: Callable[[], Result]) -> Result:
@@ -36,8 +37,12 @@ def guarded(what: str, action: Callable[[], Result]) -> Result:
     except (MemoryError, RecursionError) as error:
         raise UnsupportedModel(f"{what}: the model is too large or too deep") from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnsupportedModel(f"{what}: {reason[:300]}") from error
+        raise UnsupportedModel(f"{what}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What a library's error says, in a line: its first, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -159,6 +164,8 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
     dims = tuple(tensor.dims)
     if len(dims) > MAX_RANK or min(dims, default=0) < 0 or prod(dims) > MAX_ELEMENTS:
         raise UnsupportedModel(f"tensor {tensor.name!r} has the unreasonable shape {list(dims)}")
+    if tensor.data_type not in KNOWN_TYPES:
+        raise UnsupportedModel(f"tensor {tensor.name!r} has the unknown type {tensor.data_type}")
 
 
 def _inline(tensor: onnx.TensorProto, folder: Path) -> None:

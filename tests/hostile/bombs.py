@@ -145,7 +145,7 @@ def bombs() -> dict[str, onnx.ModelProto]:
     }
 
 
-def _peak() -> int:
+def peak() -> int:
     """Most bytes that this process held. On Linux ru_maxrss begins with the parent's."""
     status = Path("/proc/self/status")
     if not status.exists():
@@ -167,7 +167,7 @@ def main() -> None:
         except ThumbnetError as error:
             said = str(error)
         seconds = time.process_time() - start
-        print(json.dumps({"name": name, "said": said, "seconds": seconds, "peak": _peak()}))
+        print(json.dumps({"name": name, "said": said, "seconds": seconds, "peak": peak()}))
 
 
 if __name__ == "__main__":
