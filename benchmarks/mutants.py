@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from tests.hostile.mutate import mutant
 from tests.hostile.seeds import seeds
 from tests.hostile.trial import attempt
 
-CHUNK = 2000  # mutants of one process
+CHUNK = 10_000  # mutants of one process
 SILENCE_S = 120.0  # of a process before it is stopped: processors may be busy with others
 POLL_S = 0.5
 WHOLE = 100  # every so many is compiled to C, if it can be; the others end before quantization
@@ -100,6 +101,12 @@ class _Chunk:
             text=True,
         )
 
+    def stop(self) -> None:
+        """Ends the process."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+
     def ended(self) -> Tally | None:
         """What it found, once it has."""
         assert self.process is not None
@@ -150,19 +157,23 @@ def run(options: argparse.Namespace, scratch: Path) -> Tally:
     total = Tally(**state["tally"]) if state else Tally()
     done = set(state.get("chunks", ()))
     waiting, running = _chunks(options, done, scratch), list[_Chunk]()
-    while True:
-        while len(running) < options.jobs and (chunk := next(waiting, None)):
-            chunk.start()
-            running.append(chunk)
-        if not running:
-            return total
-        time.sleep(POLL_S)
-        for chunk in tuple(running):
-            if found := chunk.ended():
-                running.remove(chunk)
-                total.merge(found)
-                done.add(chunk.first)
-                _keep(options.state, {"chunks": sorted(done), "tally": asdict(total)})
+    try:
+        while True:
+            while len(running) < options.jobs and (chunk := next(waiting, None)):
+                chunk.start()
+                running.append(chunk)
+            if not running:
+                return total
+            time.sleep(POLL_S)
+            for chunk in tuple(running):
+                if found := chunk.ended():
+                    running.remove(chunk)
+                    total.merge(found)
+                    done.add(chunk.first)
+                    _keep(options.state, {"chunks": sorted(done), "tally": asdict(total)})
+    finally:
+        for chunk in running:
+            chunk.stop()
 
 
 def _keep(path: Path, state: dict[str, object]) -> None:
@@ -195,6 +206,7 @@ def main() -> None:
     parser.add_argument("--whole", type=int, default=WHOLE, help="every so many goes through to C")
     parser.add_argument("--state", type=Path, default=Path("build/mutants.json"))
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # so that children end as well
     options.state.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         total = run(options, Path(scratch))
