@@ -69,13 +69,13 @@ def _damaged(random: Random, content: bytes) -> bytes:
     return bytes(data if random.random() < 0.9 else data[: random.randrange(len(data) + 1)])
 
 
-def _messages(message: Message) -> Iterator[Message]:
+def messages(message: Message) -> Iterator[Message]:
     """A message and all within it."""
     yield message
     for field, value in message.ListFields():
         if field.type == FieldDescriptor.TYPE_MESSAGE:
             for one in value if _is_list(field) else (value,):
-                yield from _messages(one)
+                yield from messages(one)
 
 
 def _is_list(field: FieldDescriptor) -> bool:
@@ -109,7 +109,7 @@ def _names(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def _any_field(random: Random, model: onnx.ModelProto) -> None:
     """Another value, one more, one less, or another order in any field of any message."""
-    message = random.choice(list(_messages(model)))
+    message = random.choice(list(messages(model)))
     field = random.choice(list(message.DESCRIPTOR.fields))
     if _is_list(field):
         _change_list(random, message, field, TEXTS + _names(model))
