@@ -71,8 +71,9 @@ def keys(found: Any) -> Any:
     return type(found).__name__
 
 
-def tags(svg: bytes) -> list[tuple[str, list[str]]]:
-    return [(one.tag, sorted(one.attrib)) for one in ElementTree.fromstring(svg).iter()]
+def tags(svg: bytes) -> set[tuple[str, tuple[str, ...]]]:
+    """Elements with their attributes; how many there are depends on which names fit into their boxes."""
+    return {(one.tag, tuple(sorted(one.attrib))) for one in ElementTree.fromstring(svg).iter()}
 
 
 def check(made: dict[str, bytes], wanted: dict[str, bytes]) -> None:
