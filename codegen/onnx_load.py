@@ -6,11 +6,13 @@ reasonable, and no other library gets to open a path that the file names.
 
 from __future__ import annotations
 
+import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import onnx
 
@@ -25,6 +27,8 @@ from codegen.limits import (
 from targets.errors import ThumbnetError, ToolMissing, UnsupportedModel, UsageError
 
 Result = TypeVar("Result")
+EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK
 KNOWN_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 
 
@@ -61,6 +65,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     if not model.graph.node and not model.graph.output:
         raise UsageError(f"{path} is not an ONNX model: it holds no graph")
     _check_graph(path, model)
+    del model.training_info[:]  # graphs that nobody runs
     for tensor in _tensors(model):
         _check_tensor(tensor)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -150,14 +155,25 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     yield from model.graph.initializer
     for node in model.graph.node:
         for attribute in node.attribute:
-            kind = onnx.AttributeProto
-            if attribute.type in (kind.GRAPH, kind.GRAPHS, kind.SPARSE_TENSOR, kind.TYPE_PROTO):
+            if _is_nested(attribute):
                 name = node.name or node.op_type
                 why = f"{node.op_type} {name!r}: control flow and sparse tensors are not supported"
                 raise UnsupportedModel(why, node=name)
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+
+
+def _is_nested(attribute: onnx.AttributeProto) -> bool:
+    """Whether an attribute holds a graph or the like, whatever it says that it is."""
+    kind = onnx.AttributeProto
+    declared = attribute.type in (
+        kind.GRAPH, kind.GRAPHS, kind.SPARSE_TENSOR, kind.SPARSE_TENSORS,
+        kind.TYPE_PROTO, kind.TYPE_PROTOS,
+    )  # fmt: skip
+    lists = (attribute.graphs, attribute.sparse_tensors, attribute.type_protos)
+    single = any(attribute.HasField(field) for field in ("g", "sparse_tensor", "tp"))
+    return declared or single or any(len(values) for values in lists)
 
 
 def _check_tensor(tensor: onnx.TensorProto) -> None:
@@ -171,28 +187,56 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
 def _inline(tensor: onnx.TensorProto, folder: Path) -> None:
     """Reads external data: from a plain file inside the model's folder, within the file's size."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    place = f"external data {location!r} of tensor {tensor.name!r}"
-    parts = PurePosixPath(location).parts
-    if not parts or ".." in parts or "\\" in location or PurePosixPath(location).is_absolute():
-        raise UnsupportedModel(f"{place} does not lie in the model's folder")
-    path = folder.joinpath(*parts)
+    place = f"external data {entries.get('location', '')!r} of tensor {tensor.name!r}"
+    strange = sorted(set(entries) - EXTERNAL_KEYS)
+    if strange or len(entries) != len(tensor.external_data):
+        raise UnsupportedModel(f"{place} has the key {(strange or ['twice'])[0]!r}")
+    start = _number(place, entries.get("offset", "0"))
+    length = _number(place, entries["length"]) if "length" in entries else None
+    path = _within(place, entries.get("location", ""), folder)
+    most = prod(tensor.dims) * MAX_ITEM_BITS // 8
     try:
-        status = path.lstat()
-        inside = path.resolve(strict=True) == path
-        if not inside or not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise UnsupportedModel(f"{place} is a link or no regular file")
-        start, length = int(entries.get("offset", "0")), int(entries.get("length", "-1"))
-        length = status.st_size - start if "length" not in entries else length
-        if start < 0 or length < 0 or start + length > status.st_size:
-            raise UnsupportedModel(f"{place} lies outside the file")
-        if length > (prod(tensor.dims) * MAX_ITEM_BITS) // 8:
-            raise UnsupportedModel(f"{place} is longer than the tensor")
-        with path.open("rb") as file:
-            file.seek(start)
-            content = file.read(length)
-    except (OSError, ValueError) as error:
-        raise UnsupportedModel(f"{place} cannot be read: {error}") from error
+        # Not through links, and without waiting for whoever writes into a pipe.
+        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | _PLAIN)) as file:
+            content = _read(place, file, start, length, most)
+    except OSError as error:
+        raise UnsupportedModel(f"{place} cannot be read: {error.strerror}") from error
     tensor.raw_data = content
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
+
+
+def _within(place: str, location: str, folder: Path) -> Path:
+    """The path that a location names, below the folder and without links on the way."""
+    parts = PurePosixPath(location).parts
+    strange = ".." in parts or "\\" in location or "\0" in location
+    if not parts or strange or PurePosixPath(location).is_absolute():
+        raise UnsupportedModel(f"{place} does not lie in the model's folder")
+    path = folder.joinpath(*parts)
+    try:
+        inside = path.resolve(strict=True) == path
+    except (OSError, RuntimeError) as error:
+        raise UnsupportedModel(f"{place} cannot be read: {reason(error)}") from error
+    if not inside:
+        raise UnsupportedModel(f"{place} is a link or no regular file")
+    return path
+
+
+def _read(place: str, file: BinaryIO, start: int, length: int | None, most: int) -> bytes:
+    """Bytes of an open file, once it is known to be a plain one that has them."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise UnsupportedModel(f"{place} is a link or no regular file")
+    size = status.st_size - start if length is None else length
+    if size < 0 or start + size > status.st_size:
+        raise UnsupportedModel(f"{place} lies outside the file")
+    if size > most:
+        raise UnsupportedModel(f"{place} is longer than the tensor")
+    file.seek(start)
+    return file.read(size)
+
+
+def _number(place: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text, re.ASCII):
+        raise UnsupportedModel(f"{place}: {text!r} is no offset or length")
+    return int(text)
