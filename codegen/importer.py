@@ -16,13 +16,12 @@ from onnx.reference import ReferenceEvaluator
 
 from codegen.build import Builder, OnnxNode, finite
 from codegen.ir import Array, Graph, verify
-from codegen.limits import check_work
+from codegen.limits import MAX_FOLDED, check_work
 from codegen.lowering import CONVERTERS, SUPPORTED
 from codegen.names import identifier
 from codegen.onnx_load import check, guarded, pin_inputs, read_model, reason, simplified
 from targets.errors import ThumbnetError, UnsupportedModel, UsageError
 
-MAX_FOLDED = 1 << 24
 INPUT_TYPES = {1: "float32", 10: "float32", 11: "float32", 2: "uint8", 3: "int8"}
 
 # What exporters compute shapes and constants with. Evaluated here when every operand is constant.
@@ -101,7 +100,9 @@ def _refuse_unknown(model: onnx.ModelProto) -> None:
 
 def _unknown(node: OnnxNode) -> UnsupportedModel:
     hint = "supported: " + ", ".join(SUPPORTED)
-    return node.unsupported(f"operator {node.key} is not supported", hint)
+    key = node.key if node.key.isprintable() else repr(node.key)
+    why = f"node {node.label!r}: operator {key} is not supported"
+    return UnsupportedModel(why, hint=hint, node=node.label)
 
 
 def _convert(model: onnx.ModelProto, b: Builder) -> None:

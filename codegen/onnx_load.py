@@ -27,6 +27,7 @@ from codegen.limits import (
 from targets.errors import ThumbnetError, ToolMissing, UnsupportedModel, UsageError
 
 Result = TypeVar("Result")
+OLDEST_OPSET = 7
 EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK
 KNOWN_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
@@ -45,8 +46,10 @@ def guarded(what: str, action: Callable[[], Result]) -> Result:
 
 
 def reason(error: Exception) -> str:
-    """What a library's error says, in a line: its first, or its name."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """What a library's error says, in a line: its first, or its name; and the node, where onnx tells it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    nodes = [line.partition("Context: ")[2] for line in lines[1:] if "Context: " in line]
+    return "; ".join([lines[0][:300], *(node[:300] for node in nodes[:1])])
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -65,11 +68,15 @@ def read_model(path: Path) -> onnx.ModelProto:
     if not model.graph.node and not model.graph.output:
         raise UsageError(f"{path} is not an ONNX model: it holds no graph")
     _check_graph(path, model)
+    _check_texts(path, model)
+    _check_versions(model)
+    _check_wiring(model.graph)
     del model.training_info[:]  # graphs that nobody runs
     for tensor in _tensors(model):
         _check_tensor(tensor)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _inline(tensor, path.resolve().parent)
+            _inline(tensor, path.resolve().parent, MAX_FILE - size)
+            size += len(tensor.raw_data)
     return model
 
 
@@ -151,14 +158,80 @@ def _check_graph(path: Path, model: onnx.ModelProto) -> None:
         raise UnsupportedModel(f"{path} has sparse weights")
 
 
+def _check_texts(path: Path, model: onnx.ModelProto) -> None:
+    """Protobuf hands out what is no UTF-8 as bytes: nothing that is read here may be."""
+    for text in _texts(model):
+        if not isinstance(text, str):
+            raise UnsupportedModel(f"{path}: the name {text!r} is no UTF-8")
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[object]:
+    """Every text that the importer reads."""
+    yield from (entry.domain for entry in model.opset_import)
+    for port in (*model.graph.input, *model.graph.output):
+        yield port.name
+        yield from (dim.dim_param for dim in port.type.tensor_type.shape.dim)
+    for tensor in model.graph.initializer:
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
+    for node in model.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+        for tensor in (t for a in node.attribute for t in (a.t, *a.tensors)):
+            yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+
+
+def _check_versions(model: onnx.ModelProto) -> None:
+    """One version per domain; of the standard operators, one whose meaning is known."""
+    newest = onnx.defs.onnx_opset_version()
+    found: dict[str, int] = {}
+    for entry in model.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if found.setdefault(domain, entry.version) != entry.version:
+            both = f"{found[domain]} and {entry.version}"
+            raise UnsupportedModel(f"the model imports versions {both} of the domain {domain!r}")
+    if not OLDEST_OPSET <= found.get("", newest) <= newest:
+        why = f"opset {found['']} is not among {OLDEST_OPSET} to {newest}"
+        hint = "export for one of these; a newer onnx package knows newer ones"
+        raise UnsupportedModel(f"{why}, which this installation knows", hint=hint)
+
+
+def _check_wiring(graph: onnx.GraphProto) -> None:
+    """Every value is written once, and before it is read."""
+    stored = [tensor.name for tensor in graph.initializer]
+    given = [port.name for port in graph.input]
+    for names in (stored, given):
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UnsupportedModel(f"two inputs or two weights are called {twice!r}")
+    known = {"", *stored, *given}
+    for node in graph.node:
+        called = _called(node)
+        unknown = [name for name in node.input if name not in known]
+        if unknown:
+            why = f"reads {unknown[0]!r}, which nothing before it writes"
+            raise UnsupportedModel(f"{called} {why}", node=node.name)
+        for name in filter(None, node.output):
+            if name in known:
+                why = f"writes {name!r}, which is there already"
+                raise UnsupportedModel(f"{called} {why}", node=node.name)
+            known.add(name)
+
+
+def _called(node: onnx.NodeProto) -> str:
+    """What messages call a node: its type, in quotes where that is no plain word, and its name."""
+    kind = node.op_type if node.op_type.isidentifier() else repr(node.op_type)
+    return f"{kind} {node.name or next(filter(None, node.output), node.op_type)!r}"
+
+
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     yield from model.graph.initializer
     for node in model.graph.node:
         for attribute in node.attribute:
             if _is_nested(attribute):
-                name = node.name or node.op_type
-                why = f"{node.op_type} {name!r}: control flow and sparse tensors are not supported"
-                raise UnsupportedModel(why, node=name)
+                why = f"{_called(node)}: control flow and sparse tensors are not supported"
+                raise UnsupportedModel(why, node=node.name)
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
@@ -184,8 +257,14 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
         raise UnsupportedModel(f"tensor {tensor.name!r} has the unknown type {tensor.data_type}")
 
 
-def _inline(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Reads external data: from a plain file inside the model's folder, within the file's size."""
+def _inline(tensor: onnx.TensorProto, folder: Path, left: int) -> None:
+    """Reads external data: from a plain file inside the model's folder, within the file's size.
+
+    Args:
+        tensor: its fields change.
+        folder: where the model lies, resolved.
+        left: bytes that the model may still take.
+    """
     entries = {entry.key: entry.value for entry in tensor.external_data}
     place = f"external data {entries.get('location', '')!r} of tensor {tensor.name!r}"
     strange = sorted(set(entries) - EXTERNAL_KEYS)
@@ -194,11 +273,10 @@ def _inline(tensor: onnx.TensorProto, folder: Path) -> None:
     start = _number(place, entries.get("offset", "0"))
     length = _number(place, entries["length"]) if "length" in entries else None
     path = _within(place, entries.get("location", ""), folder)
-    most = prod(tensor.dims) * MAX_ITEM_BITS // 8
     try:
         # Not through links, and without waiting for whoever writes into a pipe.
         with open(path, "rb", opener=lambda p, flags: os.open(p, flags | _PLAIN)) as file:
-            content = _read(place, file, start, length, most)
+            content = _read(place, file, start, length, tensor, left)
     except OSError as error:
         raise UnsupportedModel(f"{place} cannot be read: {error.strerror}") from error
     tensor.raw_data = content
@@ -222,7 +300,9 @@ def _within(place: str, location: str, folder: Path) -> Path:
     return path
 
 
-def _read(place: str, file: BinaryIO, start: int, length: int | None, most: int) -> bytes:
+def _read(
+    place: str, file: BinaryIO, start: int, length: int | None, tensor: onnx.TensorProto, left: int
+) -> bytes:
     """Bytes of an open file, once it is known to be a plain one that has them."""
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
@@ -230,8 +310,10 @@ def _read(place: str, file: BinaryIO, start: int, length: int | None, most: int)
     size = status.st_size - start if length is None else length
     if size < 0 or start + size > status.st_size:
         raise UnsupportedModel(f"{place} lies outside the file")
-    if size > most:
+    if size > prod(tensor.dims) * MAX_ITEM_BITS // 8:
         raise UnsupportedModel(f"{place} is longer than the tensor")
+    if size > left:
+        raise UnsupportedModel(f"{place}: the model is larger than {MAX_FILE} bytes")
     file.seek(start)
     return file.read(size)
 

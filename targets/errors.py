@@ -35,10 +35,12 @@ class ThumbnetError(Exception):
 
 
 def _plain(text: str) -> str:
-    """Text without control characters but line breaks and tabs, its longest words and itself cut short."""
-    cut = re.sub(r"\S{300,}", lambda word: f"{word[0][:200]}...", text[: 2 * MOST_TEXT])
+    """Text without control characters but line breaks, its longest words and itself cut short."""
+    cut = re.sub(
+        r"\S{300,}", lambda word: f"{word[0][:200]}...", text[: 2 * MOST_TEXT].expandtabs(4)
+    )
     cut = cut if len(cut) <= MOST_TEXT else f"{cut[:MOST_TEXT]}..."
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in cut)
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in cut)
 
 
 class UnsupportedModel(ThumbnetError):

@@ -8,7 +8,7 @@ import numpy as np
 
 from codegen.execute import run_float
 from codegen.ir import Array, Graph
-from codegen.quant.clipping import BINS, Histogram, Range, clip
+from codegen.quant.clipping import BINS, LEAST_SPAN, Histogram, Range, clip
 from codegen.quant.vocabulary import Method
 from targets.errors import UsageError
 
@@ -52,6 +52,8 @@ def ranges(
 
     def widen(name: str, value: Array) -> None:
         low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
+        if high - low <= LEAST_SPAN:
+            low = high = 0.0
         old, mean = seen.get(name, Range(0.0, 0.0)), moving.get(name, Range(low, high))
         seen[name] = Range(min(old.low, low), max(old.high, high))
         rest = 1 - EMA_DECAY

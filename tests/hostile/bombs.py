@@ -69,6 +69,21 @@ def _wide(count: int) -> onnx.ModelProto:
     return model([*(_node("Relu", "x", name) for name in names), _node("Sum", " ".join(names))])
 
 
+def _constants(count: int) -> onnx.ModelProto:
+    """Constants that are small each, but not together."""
+    names = [f"v{i}" for i in range(count)]
+    made = [_node("ConstantOfShape", "s", name) for name in names]
+    return model([*made, _node("Concat", " ".join(("x", *names)), axis=1)], {"s": [1, 1 << 22]})
+
+
+def _deep(depth: int) -> onnx.ModelProto:
+    """A graph within a graph within a graph."""
+    inner = helper.make_graph([_node("Relu", "x", "z")], "g", [], [])
+    for _ in range(depth):
+        inner = helper.make_graph([_node("If", "x", "z", then_branch=inner)], "g", [], [])
+    return model([_node("If", "x", then_branch=inner, else_branch=inner)])
+
+
 def _undeclared() -> onnx.ModelProto:
     found = model([_node("MatMul", "x w")])
     found.graph.initializer.append(TensorProto(name="w", data_type=1, dims=[1 << 14, 1 << 14]))
@@ -104,6 +119,8 @@ def bombs() -> dict[str, onnx.ModelProto]:
         "huge pool": model(
             [_node("AveragePool", "x", kernel_shape=[1 << 30] * 2, pads=[1 << 30] * 4)], shape=IMAGE
         ),
+        "graphs in graphs": _deep(20),
+        "constants together": _constants(40),
         "work of hours": model(
             [_node("MaxPool", "x", kernel_shape=[1000] * 2, pads=[999] * 4)],
             shape=(1, 1, 1000, 1000),
@@ -145,6 +162,15 @@ def bombs() -> dict[str, onnx.ModelProto]:
     }
 
 
+def files() -> dict[str, bytes]:
+    """The models as files, and those that are easier to write than to make."""
+    found = {name: bomb.SerializeToString() for name, bomb in bombs().items()}
+    # Messages that follow each other are one message with the fields of all.
+    node = onnx.ModelProto(graph=onnx.GraphProto(node=[_node("Relu", "y", "z")]))
+    found["a million nodes"] = found["cycle"] + node.SerializeToString() * 1_000_000
+    return found
+
+
 def peak() -> int:
     """Most bytes that this process held. On Linux ru_maxrss begins with the parent's."""
     status = Path("/proc/self/status")
@@ -157,9 +183,9 @@ def peak() -> int:
 def main() -> None:
     """Tries each and prints what came of it."""
     folder = Path(sys.argv[1])
-    for name, bomb in bombs().items():
+    for name, content in files().items():
         path = folder / "bomb.onnx"
-        path.write_bytes(bomb.SerializeToString())
+        path.write_bytes(content)
         start = time.process_time()
         try:
             importer.load(path)
