@@ -55,7 +55,8 @@ def shuffled(content: bytes, kind: Descriptor, random: Random) -> bytes:
     """The same message with its fields in another order; those of a list keep theirs."""
     groups: dict[int, list[bytes]] = {}
     order: list[int] = []
-    for number, whole, inside in pieces(content):
+    for number, field_bytes, inside in pieces(content):
+        whole = field_bytes
         field = kind.fields_by_number.get(number)
         if inside is not None and field and field.type == FieldDescriptor.TYPE_MESSAGE:
             inner = shuffled(inside, field.message_type, random)
@@ -82,7 +83,8 @@ def lists(model: onnx.ModelProto, random: Random) -> bytes:
         random.shuffle(copies)
         del values[:]
         values.extend(copies)
-    return found.SerializeToString()
+    content: bytes = found.SerializeToString()
+    return content
 
 
 ORDERS: Mapping[str, Callable[[onnx.ModelProto, Random], bytes]] = {"wire": wire, "lists": lists}
