@@ -169,7 +169,10 @@ def _attribute(node: OnnxNode, entry: onnx.AttributeProto) -> object:
     if isinstance(value, onnx.TensorProto):
         return _array(value, entry.name)
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        text = value.decode("utf-8", "replace")
+        return (
+            text if text.isprintable() else ascii(text)
+        )  # messages quote it; no known word is such
     return value if isinstance(value, int | float) else tuple(value)
 
 

@@ -9,6 +9,7 @@ from targets.errors import UnsupportedModel
 
 MAX_FILE = 128 << 20  # bytes, with its external data
 MAX_NODES = 10_000
+MAX_NAMES = 1 << 18  # of nodes, values, attributes, weights: all that the importer reads
 MAX_RANK = 8
 MAX_ELEMENTS = 1 << 25  # of a constant, and of all together
 MAX_FOLDED = 1 << 22  # of a constant that is computed

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
@@ -21,6 +23,7 @@ from codegen.limits import (
     MAX_ELEMENTS,
     MAX_FILE,
     MAX_ITEM_BITS,
+    MAX_NAMES,
     MAX_NODES,
     MAX_RANK,
 )
@@ -160,15 +163,17 @@ def _check_graph(path: Path, model: onnx.ModelProto) -> None:
 
 def _check_texts(path: Path, model: onnx.ModelProto) -> None:
     """Protobuf hands out what is no UTF-8 as bytes: nothing that is read here may be."""
-    for text in _texts(model):
+    for count, text in enumerate(_texts(model)):
         if not isinstance(text, str):
             raise UnsupportedModel(f"{path}: the name {text!r} is no UTF-8")
+        if count >= MAX_NAMES:
+            raise UnsupportedModel(f"{path} has more than {MAX_NAMES} names of nodes and values")
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:
     """Every text that the importer reads."""
     yield from (entry.domain for entry in model.opset_import)
-    for port in (*model.graph.input, *model.graph.output):
+    for port in chain(model.graph.input, model.graph.output):
         yield port.name
         yield from (dim.dim_param for dim in port.type.tensor_type.shape.dim)
     for tensor in model.graph.initializer:
@@ -203,7 +208,7 @@ def _check_wiring(graph: onnx.GraphProto) -> None:
     given = [port.name for port in graph.input]
     for names in (stored, given):
         if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+            ((twice, _),) = Counter(names).most_common(1)
             raise UnsupportedModel(f"two inputs or two weights are called {twice!r}")
     known = {"", *stored, *given}
     for node in graph.node:

@@ -166,9 +166,23 @@ def files() -> dict[str, bytes]:
     """The models as files, and those that are easier to write than to make."""
     found = {name: bomb.SerializeToString() for name, bomb in bombs().items()}
     # Messages that follow each other are one message with the fields of all.
-    node = onnx.ModelProto(graph=onnx.GraphProto(node=[_node("Relu", "y", "z")]))
-    found["a million nodes"] = found["cycle"] + node.SerializeToString() * 1_000_000
+    parts = {
+        "nodes": onnx.GraphProto(node=[_node("Relu", "y", "z")]),
+        "weights": onnx.GraphProto(initializer=[TensorProto(name="w", data_type=1)]),
+        "inputs": onnx.GraphProto(input=[onnx.ValueInfoProto(name="x")]),
+        "outputs": onnx.GraphProto(output=[onnx.ValueInfoProto(name="y")]),
+    }
+    sound = model([_node("Relu", "x")]).SerializeToString()
+    for name, part in parts.items():
+        one: bytes = onnx.ModelProto(graph=part).SerializeToString()
+        found[f"a million {name}"] = sound + one * 1_000_000
+    wide = _node("Sum", " ".join(["x"] * 500_000))
+    wide.attribute.extend([helper.make_attribute("a", 1)] * 200_000)
+    found["a node of 500,000 operands"] = model([wide]).SerializeToString()
     return found
+
+
+MILLIONS = ("nodes", "weights", "inputs", "outputs")
 
 
 def peak() -> int:
@@ -183,9 +197,10 @@ def peak() -> int:
 def main() -> None:
     """Tries each and prints what came of it."""
     folder = Path(sys.argv[1])
-    for name, content in files().items():
+    waiting = files()
+    for name in tuple(waiting):
         path = folder / "bomb.onnx"
-        path.write_bytes(content)
+        path.write_bytes(waiting.pop(name))
         start = time.process_time()
         try:
             importer.load(path)
