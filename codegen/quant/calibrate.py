@@ -51,9 +51,7 @@ def ranges(
     moving: dict[str, Range] = {}
 
     def widen(name: str, value: Array) -> None:
-        low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
-        if high - low <= LEAST_SPAN:
-            low = high = 0.0
+        low, high = _ends(value)
         old, mean = seen.get(name, Range(0.0, 0.0)), moving.get(name, Range(low, high))
         seen[name] = Range(min(old.low, low), max(old.high, high))
         rest = 1 - EMA_DECAY
@@ -84,6 +82,12 @@ def ranges(
         else clip(Histogram(counts[name], limit.low, limit.high), method, width)
         for name, limit in seen.items()
     }
+
+
+def _ends(value: Array) -> tuple[float, float]:
+    """The extremes of an array and 0; all 0 where no histogram could tell them apart."""
+    low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
+    return (0.0, 0.0) if high - low <= LEAST_SPAN else (low, high)
 
 
 def _run(
