@@ -7,7 +7,6 @@ under the inputs' names.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from codegen import archives
 from codegen.ir import Array, Port, Quant, per_tensor
 from targets.errors import UsageError
 
@@ -112,18 +112,17 @@ def _read(path: Path) -> Mapping[str, Array]:
             files = sorted(path.glob("*.npy"))
             if not files:
                 raise UsageError(f"{path}: the folder holds no .npy files")
-            return {"x": np.stack([np.load(f, allow_pickle=False) for f in files])}
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"x": loaded}
-        with loaded:
-            return {name: _array(loaded, name) for name in loaded.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            return {"x": np.stack([_only(file) for file in files])}
+        found = archives.read(path)
+    except (ValueError, OSError) as error:
         raise UsageError(f"{path}: not a readable .npz or .npy file ({error})") from error
+    return {name or "x": array for name, array in found.items()}
 
 
-def _array(archive: Mapping[str, Array], name: str) -> Array:
-    return archive[name]
+def _only(path: Path) -> Array:
+    """The array of an .npy file."""
+    (array,) = archives.read(path).values()
+    return array
 
 
 def _grid(arrays: Mapping[str, Array], x: Array) -> Quant | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -14,15 +16,14 @@ from onnx.reference import ReferenceEvaluator
 
 from codegen.build import Builder, OnnxNode, finite
 from codegen.ir import Array, Graph, verify
-from codegen.limits import check_work
+from codegen.limits import MAX_FOLDED, check_work
 from codegen.lowering import CONVERTERS, SUPPORTED, refused
 from codegen.lowering.plain import PLAIN
 from codegen.lowering.plain.constants import copied
 from codegen.names import identifier
-from codegen.onnx_load import check, guarded, pin_inputs, read_model, simplified
-from targets.errors import UnsupportedModel, UsageError
+from codegen.onnx_load import check, guarded, pin_inputs, read_model, reason, simplified
+from targets.errors import ThumbnetError, UnsupportedModel, UsageError
 
-MAX_FOLDED = 1 << 24
 INPUT_TYPES = {1: "float32", 10: "float32", 11: "float32", 2: "uint8", 3: "int8"}
 PLAIN_INPUTS = {
     1: "float32", 10: "float32", 11: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16",
@@ -127,7 +128,9 @@ def _refuse_unknown(model: onnx.ModelProto) -> None:
 
 def _unknown(node: OnnxNode) -> UnsupportedModel:
     hint = "supported: " + ", ".join(sorted({*SUPPORTED, *PLAIN}))
-    return node.unsupported(f"operator {node.key} is not supported", hint)
+    key = node.key if node.key.isprintable() else repr(node.key)
+    why = f"node {node.label!r}: operator {key} is not supported"
+    return UnsupportedModel(why, hint=hint, node=node.label)
 
 
 def _convert(model: onnx.ModelProto, b: Builder) -> None:
@@ -140,14 +143,20 @@ def _convert(model: onnx.ModelProto, b: Builder) -> None:
             b.set(value.name, _input(value, b))
     for proto in model.graph.node:
         node = _node(proto, opsets)
-        if not _fold(node, proto, opsets, b):
-            if not _is_constant(node, b) or node.op_type in COMPUTED:
-                _translate(node, b)
-            elif b.floats and node.key in PLAIN:
-                PLAIN[node.key](node, b)
-            else:
-                why = "all operands are constant"
-                raise node.unsupported(why, "--simplify computes the result beforehand")
+        with _naming(node):
+            if not _fold(node, proto, opsets, b):
+                _lower(node, b)
+
+
+def _lower(node: OnnxNode, b: Builder) -> None:
+    """Adds a node that is not computed here."""
+    if not _is_constant(node, b) or node.op_type in COMPUTED:
+        _translate(node, b)
+    elif b.floats and node.key in PLAIN:
+        PLAIN[node.key](node, b)
+    else:
+        hint = "--simplify computes the result beforehand"
+        raise node.unsupported("all operands are constant", hint)
 
 
 def _translate(node: OnnxNode, b: Builder) -> None:
@@ -171,6 +180,17 @@ def _translate(node: OnnxNode, b: Builder) -> None:
         plain(node, b)
 
 
+@contextmanager
+def _naming(node: OnnxNode) -> Iterator[None]:
+    """Whatever a library raises about a node becomes an error that names it."""
+    try:
+        yield
+    except ThumbnetError:
+        raise
+    except Exception as error:
+        raise node.unsupported(f"its operands or attributes do not fit: {reason(error)}") from error
+
+
 def _input(value: onnx.ValueInfoProto, b: Builder) -> str:
     tensor_type = value.type.tensor_type
     shape = tuple(dim.dim_value for dim in tensor_type.shape.dim)
@@ -192,24 +212,30 @@ def _domain(name: str) -> str:
 
 def _node(proto: onnx.NodeProto, opsets: Mapping[str, int]) -> OnnxNode:
     domain = _domain(proto.domain)
-    attributes = {entry.name: _attribute(entry) for entry in proto.attribute}
     inputs, outputs = tuple(proto.input), tuple(proto.output)
     opset = opsets.get(domain, 1)
-    return OnnxNode(proto.op_type, domain, proto.name, inputs, outputs, attributes, opset)
+    bare = OnnxNode(proto.op_type, domain, proto.name, inputs, outputs, {}, opset)
+    with _naming(bare):
+        return replace(bare, attributes={e.name: _attribute(bare, e) for e in proto.attribute})
 
 
-def _attribute(entry: onnx.AttributeProto) -> object:
+def _attribute(node: OnnxNode, entry: onnx.AttributeProto) -> object:
+    if entry.type == onnx.AttributeProto.UNDEFINED:
+        raise node.unsupported(f"attribute {entry.name!r} has no type")
     value = onnx.helper.get_attribute_value(entry)
     if isinstance(value, onnx.TensorProto):
         return _array(value, entry.name)
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        text = value.decode("utf-8", "replace")
+        return (
+            text if text.isprintable() else ascii(text)
+        )  # messages quote it; no known word is such
     return value if isinstance(value, int | float) else tuple(value)
 
 
 def _array(tensor: onnx.TensorProto, name: str) -> Array:
     """A tensor's numbers; floating point becomes float32 and must be finite."""
-    array: Array = numpy_helper.to_array(tensor)
+    array: Array = guarded(f"tensor {name!r}", lambda: numpy_helper.to_array(tensor))
     if tensor.data_type == onnx.TensorProto.BFLOAT16 or np.issubdtype(array.dtype, np.floating):
         return finite(array, name)
     return array

@@ -7,10 +7,12 @@ from math import prod
 from codegen.ir import Graph, Node, node_macs
 from targets.errors import UnsupportedModel
 
-MAX_FILE = 512 << 20  # bytes
+MAX_FILE = 128 << 20  # bytes, with its external data
 MAX_NODES = 10_000
+MAX_NAMES = 1 << 18  # of nodes, values, attributes, weights: all that the importer reads
 MAX_RANK = 8
-MAX_ELEMENTS = 1 << 28  # of a constant, and of all together
+MAX_ELEMENTS = 1 << 25  # of a constant, and of all together
+MAX_FOLDED = 1 << 22  # of a constant that is computed
 MAX_ACTIVATION = 1 << 24  # elements
 MAX_ITEM_BITS = 128
 MAX_WORK = 10**11  # multiplications, or elements read by windows, of one inference

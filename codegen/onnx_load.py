@@ -6,11 +6,15 @@ reasonable, and no other library gets to open a path that the file names.
 
 from __future__ import annotations
 
+import os
+import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from math import prod
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import onnx
 
@@ -19,12 +23,17 @@ from codegen.limits import (
     MAX_ELEMENTS,
     MAX_FILE,
     MAX_ITEM_BITS,
+    MAX_NAMES,
     MAX_NODES,
     MAX_RANK,
 )
 from targets.errors import ThumbnetError, ToolMissing, UnsupportedModel, UsageError
 
 Result = TypeVar("Result")
+OLDEST_OPSET = 7
+EXTERNAL_KEYS = frozenset({"location", "offset", "length", "checksum"})
+_PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK
+KNOWN_TYPES = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 
 
 def guarded(what: str, action: Callable[[], Result]) -> Result:
@@ -36,8 +45,14 @@ def guarded(what: str, action: Callable[[], Result]) -> Result:
     except (MemoryError, RecursionError) as error:
         raise UnsupportedModel(f"{what}: the model is too large or too deep") from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnsupportedModel(f"{what}: {reason[:300]}") from error
+        raise UnsupportedModel(f"{what}: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What a library's error says, in a line: its first, or its name; and the node, where onnx tells it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    nodes = [line.partition("Context: ")[2] for line in lines[1:] if "Context: " in line]
+    return "; ".join([lines[0][:300], *(node[:300] for node in nodes[:1])])
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -56,10 +71,15 @@ def read_model(path: Path) -> onnx.ModelProto:
     if not model.graph.node and not model.graph.output:
         raise UsageError(f"{path} is not an ONNX model: it holds no graph")
     _check_graph(path, model)
+    _check_texts(path, model)
+    _check_versions(model)
+    _check_wiring(model.graph)
+    del model.training_info[:]  # graphs that nobody runs
     for tensor in _tensors(model):
         _check_tensor(tensor)
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _inline(tensor, path.resolve().parent)
+            _inline(tensor, path.resolve().parent, MAX_FILE - size)
+            size += len(tensor.raw_data)
     return model
 
 
@@ -149,51 +169,169 @@ def _check_graph(path: Path, model: onnx.ModelProto) -> None:
         raise UnsupportedModel(f"{path} has sparse weights")
 
 
+def _check_texts(path: Path, model: onnx.ModelProto) -> None:
+    """Protobuf hands out what is no UTF-8 as bytes: nothing that is read here may be."""
+    for count, text in enumerate(_texts(model)):
+        if not isinstance(text, str):
+            raise UnsupportedModel(f"{path}: the name {text!r} is no UTF-8")
+        if count >= MAX_NAMES:
+            raise UnsupportedModel(f"{path} has more than {MAX_NAMES} names of nodes and values")
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[object]:
+    """Every text that the importer reads."""
+    yield from (entry.domain for entry in model.opset_import)
+    for port in chain(model.graph.input, model.graph.output):
+        yield port.name
+        yield from (dim.dim_param for dim in port.type.tensor_type.shape.dim)
+    for tensor in model.graph.initializer:
+        yield tensor.name
+        for entry in tensor.external_data:
+            yield from (entry.key, entry.value)
+    for node in model.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+        for tensor in (t for a in node.attribute for t in (a.t, *a.tensors)):
+            yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
+
+
+def _check_versions(model: onnx.ModelProto) -> None:
+    """One version per domain; of the standard operators, one whose meaning is known."""
+    newest = onnx.defs.onnx_opset_version()
+    found: dict[str, int] = {}
+    for entry in model.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if found.setdefault(domain, entry.version) != entry.version:
+            both = f"{found[domain]} and {entry.version}"
+            raise UnsupportedModel(f"the model imports versions {both} of the domain {domain!r}")
+    if not OLDEST_OPSET <= found.get("", newest) <= newest:
+        why = f"opset {found['']} is not among {OLDEST_OPSET} to {newest}"
+        hint = "export for one of these; a newer onnx package knows newer ones"
+        raise UnsupportedModel(f"{why}, which this installation knows", hint=hint)
+
+
+def _check_wiring(graph: onnx.GraphProto) -> None:
+    """Every value is written once, and before it is read."""
+    stored = [tensor.name for tensor in graph.initializer]
+    given = [port.name for port in graph.input]
+    for names in (stored, given):
+        if len(set(names)) < len(names):
+            ((twice, _),) = Counter(names).most_common(1)
+            raise UnsupportedModel(f"two inputs or two weights are called {twice!r}")
+    known = {"", *stored, *given}
+    for node in graph.node:
+        called = _called(node)
+        unknown = [name for name in node.input if name not in known]
+        if unknown:
+            why = f"reads {unknown[0]!r}, which nothing before it writes"
+            raise UnsupportedModel(f"{called} {why}", node=node.name)
+        for name in filter(None, node.output):
+            if name in known:
+                why = f"writes {name!r}, which is there already"
+                raise UnsupportedModel(f"{called} {why}", node=node.name)
+            known.add(name)
+
+
+def _called(node: onnx.NodeProto) -> str:
+    """What messages call a node: its type, in quotes where that is no plain word, and its name."""
+    kind = node.op_type if node.op_type.isidentifier() else repr(node.op_type)
+    return f"{kind} {node.name or next(filter(None, node.output), node.op_type)!r}"
+
+
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     yield from model.graph.initializer
     for node in model.graph.node:
         for attribute in node.attribute:
-            kind = onnx.AttributeProto
-            if attribute.type in (kind.GRAPH, kind.GRAPHS, kind.SPARSE_TENSOR, kind.TYPE_PROTO):
-                name = node.name or node.op_type
-                why = f"{node.op_type} {name!r}: control flow and sparse tensors are not supported"
-                raise UnsupportedModel(why, node=name)
+            if _is_nested(attribute):
+                why = f"{_called(node)}: control flow and sparse tensors are not supported"
+                raise UnsupportedModel(why, node=node.name)
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
+
+
+def _is_nested(attribute: onnx.AttributeProto) -> bool:
+    """Whether an attribute holds a graph or the like, whatever it says that it is."""
+    kind = onnx.AttributeProto
+    declared = attribute.type in (
+        kind.GRAPH, kind.GRAPHS, kind.SPARSE_TENSOR, kind.SPARSE_TENSORS,
+        kind.TYPE_PROTO, kind.TYPE_PROTOS,
+    )  # fmt: skip
+    lists = (attribute.graphs, attribute.sparse_tensors, attribute.type_protos)
+    single = any(attribute.HasField(field) for field in ("g", "sparse_tensor", "tp"))
+    return declared or single or any(len(values) for values in lists)
 
 
 def _check_tensor(tensor: onnx.TensorProto) -> None:
     dims = tuple(tensor.dims)
     if len(dims) > MAX_RANK or min(dims, default=0) < 0 or prod(dims) > MAX_ELEMENTS:
         raise UnsupportedModel(f"tensor {tensor.name!r} has the unreasonable shape {list(dims)}")
+    if tensor.data_type not in KNOWN_TYPES:
+        raise UnsupportedModel(f"tensor {tensor.name!r} has the unknown type {tensor.data_type}")
 
 
-def _inline(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Reads external data: from a plain file inside the model's folder, within the file's size."""
+def _inline(tensor: onnx.TensorProto, folder: Path, left: int) -> None:
+    """Reads external data: from a plain file inside the model's folder, within the file's size.
+
+    Args:
+        tensor: its fields change.
+        folder: where the model lies, resolved.
+        left: bytes that the model may still take.
+    """
     entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    place = f"external data {location!r} of tensor {tensor.name!r}"
-    parts = PurePosixPath(location).parts
-    if not parts or ".." in parts or "\\" in location or PurePosixPath(location).is_absolute():
-        raise UnsupportedModel(f"{place} does not lie in the model's folder")
-    path = folder.joinpath(*parts)
+    place = f"external data {entries.get('location', '')!r} of tensor {tensor.name!r}"
+    strange = sorted(set(entries) - EXTERNAL_KEYS)
+    if strange or len(entries) != len(tensor.external_data):
+        raise UnsupportedModel(f"{place} has the key {(strange or ['twice'])[0]!r}")
+    start = _number(place, entries.get("offset", "0"))
+    length = _number(place, entries["length"]) if "length" in entries else None
+    path = _within(place, entries.get("location", ""), folder)
     try:
-        status = path.lstat()
-        inside = path.resolve(strict=True) == path
-        if not inside or not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise UnsupportedModel(f"{place} is a link or no regular file")
-        start, length = int(entries.get("offset", "0")), int(entries.get("length", "-1"))
-        length = status.st_size - start if "length" not in entries else length
-        if start < 0 or length < 0 or start + length > status.st_size:
-            raise UnsupportedModel(f"{place} lies outside the file")
-        if length > (prod(tensor.dims) * MAX_ITEM_BITS) // 8:
-            raise UnsupportedModel(f"{place} is longer than the tensor")
-        with path.open("rb") as file:
-            file.seek(start)
-            content = file.read(length)
-    except (OSError, ValueError) as error:
-        raise UnsupportedModel(f"{place} cannot be read: {error}") from error
+        # Not through links, and without waiting for whoever writes into a pipe.
+        with open(path, "rb", opener=lambda p, flags: os.open(p, flags | _PLAIN)) as file:
+            content = _read(place, file, start, length, tensor, left)
+    except OSError as error:
+        raise UnsupportedModel(f"{place} cannot be read: {error.strerror}") from error
     tensor.raw_data = content
     tensor.data_location = onnx.TensorProto.DEFAULT
     del tensor.external_data[:]
+
+
+def _within(place: str, location: str, folder: Path) -> Path:
+    """The path that a location names, below the folder and without links on the way."""
+    parts = PurePosixPath(location).parts
+    strange = ".." in parts or "\\" in location or "\0" in location
+    if not parts or strange or PurePosixPath(location).is_absolute():
+        raise UnsupportedModel(f"{place} does not lie in the model's folder")
+    path = folder.joinpath(*parts)
+    try:
+        inside = path.resolve(strict=True) == path
+    except (OSError, RuntimeError) as error:
+        raise UnsupportedModel(f"{place} cannot be read: {reason(error)}") from error
+    if not inside:
+        raise UnsupportedModel(f"{place} is a link or no regular file")
+    return path
+
+
+def _read(
+    place: str, file: BinaryIO, start: int, length: int | None, tensor: onnx.TensorProto, left: int
+) -> bytes:
+    """Bytes of an open file, once it is known to be a plain one that has them."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        raise UnsupportedModel(f"{place} is a link or no regular file")
+    size = status.st_size - start if length is None else length
+    if size < 0 or start + size > status.st_size:
+        raise UnsupportedModel(f"{place} lies outside the file")
+    if size > prod(tensor.dims) * MAX_ITEM_BITS // 8:
+        raise UnsupportedModel(f"{place} is longer than the tensor")
+    if size > left:
+        raise UnsupportedModel(f"{place}: the model is larger than {MAX_FILE} bytes")
+    file.seek(start)
+    return file.read(size)
+
+
+def _number(place: str, text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text, re.ASCII):
+        raise UnsupportedModel(f"{place}: {text!r} is no offset or length")
+    return int(text)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from codegen.kernel import Layer
 from codegen.plan import Plan, Step
@@ -26,6 +25,7 @@ from codegen.quant.vocabulary import (
     Method,
 )
 from codegen.quant.weights import Choices
+from targets import tables
 from targets.errors import UsageError
 
 ROUNDING_KEYS: Mapping[str, tuple[object, ...]] = {
@@ -70,10 +70,10 @@ def load(path: Path) -> Recipe:
         UsageError: no such file, no TOML, or a key or value that is not known; names it.
     """
     try:
-        found = tomllib.loads(path.read_text())
+        found = tables.parse(path)
     except OSError as error:
         raise UsageError(f"recipe {path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(f"recipe {path}: no valid TOML ({error})") from error
     _check_keys(path, found, KEYS)
     method = found.get("calibration")
@@ -93,7 +93,7 @@ def load(path: Path) -> Recipe:
         if "kernel" in choice:
             kernels[name] = str(choice["kernel"])
     return Recipe(
-        cast("Method | None", method),
+        method,
         kernels,
         _chains(path, found.get("chains")),
         weights,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar
+
+MOST_TEXT = 4000  # characters of a message; names of models may be of any length
 
 
 class ThumbnetError(Exception):
     """A valid request failed (exit code 1). The base of all errors shown without a traceback.
 
     Args:
-        message: what is wrong, naming the node, file or option.
+        message: what is wrong, naming the node, file or option. What would drive a terminal becomes "?",
+            as names come from files.
         hint: what the user can do about it; empty when there is nothing to add.
         node: name of the ONNX node concerned, when there is one.
     """
@@ -19,15 +23,24 @@ class ThumbnetError(Exception):
 
     def __init__(self, message: str, *, hint: str = "", node: str | None = None) -> None:
         """Keeps the parts, for a terminal and for --json alike."""
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = _plain(message)
+        self.hint = _plain(hint)
+        super().__init__(self.message)
         self.node = node
 
     @property
     def details(self) -> Mapping[str, object]:
         """Facts for --json beyond the message, by key."""
         return {}
+
+
+def _plain(text: str) -> str:
+    """Text without control characters but line breaks, its longest words and itself cut short."""
+    cut = re.sub(
+        r"\S{300,}", lambda word: f"{word[0][:200]}...", text[: 2 * MOST_TEXT].expandtabs(4)
+    )
+    cut = cut if len(cut) <= MOST_TEXT else f"{cut[:MOST_TEXT]}..."
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in cut)
 
 
 class UnsupportedModel(ThumbnetError):

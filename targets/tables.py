@@ -13,6 +13,7 @@ from targets.errors import UsageError
 Table = Mapping[str, object]
 Keys = Mapping[str, type]
 
+MAX_BYTES = 1 << 20  # of a file that people write
 _TYPE_NAMES = {
     str: "a string",
     int: "an integer",
@@ -26,11 +27,28 @@ _TYPE_NAMES = {
 def read(path: Path) -> Table:
     """The tables of a TOML file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse(path)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # not TOML, or not UTF-8
+    except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def parse(path: Path) -> Table:
+    """The tables of a TOML file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no TOML, no UTF-8, too long or too deep.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"longer than {MAX_BYTES} bytes")
+    try:
+        return tomllib.loads(content.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def check(path: Path, where: str, table: object, keys: Keys, optional: Keys | None = None) -> Table:

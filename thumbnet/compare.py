@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,8 +80,8 @@ def load(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return project.read_result(path) or project.read_manifest(path)
     try:
-        found = json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        found = project.read_json(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path} is neither a project nor JSON ({error})") from error
     if not isinstance(found, dict) or not isinstance(found.get("layers"), list):
         raise UsageError(

@@ -17,6 +17,7 @@ MANIFEST = "manifest.json"
 REFERENCE = "reference.npz"
 RESULT = "build/result.json"  # of the last emulation
 SCHEMA_VERSION = 1
+MAX_JSON = 64 << 20  # bytes; a manifest has some hundred for each layer
 
 
 def write(folder: Path, files: Mapping[str, bytes], marker: str = MANIFEST) -> None:
@@ -74,13 +75,30 @@ def read_any(folder: Path) -> dict[str, Any]:
             hint=f"make one with: thumbnet generate MODEL -o {folder}",
         )
     try:
-        manifest = json.loads(path.read_text())
+        manifest = read_json(path)
         if manifest["schema_version"] != SCHEMA_VERSION:
             raise UsageError(f"{path}: written by another version", hint="generate it again")
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: damaged ({error})", hint="generate the project again") from error
     found: dict[str, Any] = manifest
     return found
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, no UTF-8, too long or too deep.
+    """
+    with path.open("rb") as file:
+        content = file.read(MAX_JSON + 1)
+    if len(content) > MAX_JSON:
+        raise ValueError(f"longer than {MAX_JSON} bytes")
+    try:
+        return json.loads(content.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def sources(manifest: Mapping[str, Any], key: str = "sources") -> tuple[str, ...]:
@@ -104,7 +122,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     """What the last emulation of a project found; None when these sources were never emulated."""
     manifest = read_manifest(folder)
     try:
-        found = json.loads((folder / RESULT).read_text())
+        found = read_json(folder / RESULT)
     except (OSError, ValueError):
         return None
     same = isinstance(found, dict) and found.get("build_id") == manifest["build_id"]
@@ -112,13 +130,30 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def image(manifest: Mapping[str, Any], context: str = "app_ctx") -> ModelImage:
-    """What a machine must know of a model in the firmware, and of the variable that is its context."""
-    return ModelImage(
-        name=manifest["model"],
-        steps=len(manifest["layers"]),
-        inputs=tuple(port["size"] for port in manifest["inputs"]),
-        outputs=tuple(port["size"] for port in manifest["outputs"]),
-        arena_size=manifest["arena_size"],
-        context=context,
-        row=(manifest.get("stream_input") or {"row_bytes": 0})["row_bytes"],
-    )
+    """What a machine must know of a model in the firmware, and of the variable that is its context.
+
+    Raises:
+        UsageError: the manifest lacks it, or has something else there.
+    """
+    try:
+        found = ModelImage(
+            name=manifest["model"],
+            steps=len(manifest["layers"]),
+            inputs=tuple(port["size"] for port in manifest["inputs"]),
+            outputs=tuple(port["size"] for port in manifest["outputs"]),
+            arena_size=manifest["arena_size"],
+            context=context,
+            row=(manifest.get("stream_input") or {"row_bytes": 0})["row_bytes"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged() from error
+    sizes = (*found.inputs, *found.outputs, found.arena_size, found.row)
+    name = found.name if isinstance(found.name, str) else ""
+    plain = re.fullmatch(r"[a-z][a-z0-9_]*", name, re.ASCII)
+    if not plain or not all(type(size) is int and 0 <= size < 1 << 32 for size in sizes):
+        raise _damaged()
+    return found
+
+
+def _damaged() -> UsageError:
+    return UsageError(f"{MANIFEST} is damaged", hint="generate the project again")

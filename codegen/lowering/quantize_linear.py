@@ -12,6 +12,7 @@ from codegen.qdq import Dequantize, Quantize
 
 DTYPES = {0: "uint8", 2: "uint8", 3: "int8", 21: "uint4", 22: "int4", 25: "uint2", 26: "int2"}
 """TensorProto data types that `output_dtype` may name; 0 where it is absent."""
+LEAST_SCALE, MOST_SCALE = 2.0**-100, 2.0**90  # quotients and products with int32 stay finite
 WIDTHS = {"int8": 8, "uint8": 8, "int32": 32}
 FEW_BITS = frozenset({"int4", "uint4", "int2", "uint2"})
 """Weights of these types are int8 in the graph; codegen.quant.compact stores them in few bits again."""
@@ -27,10 +28,14 @@ def grid(node: OnnxNode, scale: Array, zero_point: Array | None, dtype: str, axi
     scales = tuple(float(value) for value in np.asarray(scale, np.float64).reshape(-1))
     if not all(np.isfinite(value) and value > 0 for value in scales):
         raise node.unsupported("a scale is not a positive number")
+    if not all(LEAST_SCALE <= value <= MOST_SCALE for value in scales):
+        raise node.unsupported("a scale is too small or too large for float32")
     zeros = np.zeros(len(scales), np.int64)
     if zero_point is not None:
         zeros = np.broadcast_to(zero_point.reshape(-1).astype(np.int64), zeros.shape)
     points = tuple(int(zero) - shift for zero in zeros)
+    if dtype == "int32" and any(points):
+        raise node.unsupported("a zero point of int32 is not 0")
     if len(scales) == 1:
         return Quant(scales, points, None, width)
     if scale.ndim != 1:
@@ -66,6 +71,8 @@ def _quantize(node: OnnxNode, b: Builder) -> None:
     if dtype in FEW_BITS:
         hint = "quantize activations to int8; weights may have fewer bits"
         raise node.unsupported(f"{dtype} activations are not supported", hint)
+    if dtype == "int32":
+        raise node.unsupported("int32 activations are not supported", "quantize to int8")
     quant = read_grid(node, b, 1, dtype, b.rank(x), node.integer("axis", 1))
     if quant.axis is not None:
         raise node.unsupported("per-channel grids on activations are not supported")

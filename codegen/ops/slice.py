@@ -48,6 +48,9 @@ def _slice(node: OnnxNode, b: Builder) -> None:
     if min(steps, default=1) < 1:
         raise node.unsupported("steps below 1 are not supported")
     spans = [range(size) for size in b.shape(x)]
+    same = len(starts) == len(ends) == len(axes) == len(steps)
+    if not same or not all(-len(spans) <= axis < len(spans) for axis in axes):
+        raise node.unsupported(f"{len(starts)} starts for axes {list(axes)} of {len(spans)}")
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         spans[axis] = spans[axis][slice(start, end, step)]
     op = Slice(

@@ -8,7 +8,7 @@ import numpy as np
 
 from codegen.execute import run_float
 from codegen.ir import Array, Graph
-from codegen.quant.clipping import BINS, Histogram, Range, clip
+from codegen.quant.clipping import BINS, LEAST_SPAN, Histogram, Range, clip
 from codegen.quant.vocabulary import Method
 from targets.errors import UsageError
 
@@ -51,7 +51,7 @@ def ranges(
     moving: dict[str, Range] = {}
 
     def widen(name: str, value: Array) -> None:
-        low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
+        low, high = _ends(value)
         old, mean = seen.get(name, Range(0.0, 0.0)), moving.get(name, Range(low, high))
         seen[name] = Range(min(old.low, low), max(old.high, high))
         rest = 1 - EMA_DECAY
@@ -82,6 +82,12 @@ def ranges(
         else clip(Histogram(counts[name], limit.low, limit.high), method, width)
         for name, limit in seen.items()
     }
+
+
+def _ends(value: Array) -> tuple[float, float]:
+    """The extremes of an array and 0; all 0 where no histogram could tell them apart."""
+    low, high = min(0.0, float(value.min())), max(0.0, float(value.max()))
+    return (0.0, 0.0) if high - low <= LEAST_SPAN else (low, high)
 
 
 def _run(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 BINS = 2048
+LEAST_SPAN = 1e-30  # of float32 numbers that can be told apart in so many bins
 PERCENTILE = 99.99
 SHRINKS = np.linspace(1.0, 0.3, 71)  # of the seen range, tried by the searching methods
 NEWTON_STEPS = 20
@@ -55,8 +56,10 @@ class Histogram:
 
 def histogram(values: npt.NDArray[np.floating], low: float, high: float) -> Histogram:
     """The histogram of values that lie in low..high."""
-    counts = np.histogram(values, bins=BINS, range=(low, high))[0] if high > low else np.zeros(BINS)
-    return Histogram(counts.astype(np.int64), low, high)
+    counts = np.zeros(BINS, np.int64)
+    if high - low > LEAST_SPAN:
+        counts += np.histogram(values, bins=BINS, range=(low, high))[0]
+    return Histogram(counts, low, high)
 
 
 def minmax(seen: Histogram, width: int) -> Range:

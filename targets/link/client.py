@@ -12,7 +12,7 @@ import serial
 
 from targets.errors import DeviceError
 from targets.link import messages
-from targets.link.frames import MAX_FRAME, Damaged, Frame, Receiver, encode
+from targets.link.frames import MAX_FRAME, MAX_PAYLOAD, Damaged, Frame, Receiver, encode
 from targets.link.messages import ANSWER, Area, DeviceFault, Hello, Ran, Type
 from targets.link.ports import Port, Unplugged
 
@@ -104,7 +104,7 @@ class Client:
                 "the board speaks another version of the link",
                 hint="generate, build and flash its firmware anew",
             )
-        self._most = self._payload = max(found.max_payload, LEAST_PAYLOAD)
+        self._most = self._payload = min(max(found.max_payload, LEAST_PAYLOAD), MAX_PAYLOAD)
         return found
 
     def write_input(self, index: int, data: bytes) -> None:
@@ -118,9 +118,12 @@ class Client:
 
     def run(self, first: int, end: int, silence_s: float = SILENCE_S) -> Ran:
         """Runs steps first to end - 1; silence_s is how long one of them may take."""
-        return messages.unpack_ran(
+        found = messages.unpack_ran(
             self.request(Type.RUN, messages.run(first, end), silence_s=silence_s)
         )
+        if found is None:
+            raise Garbage("the board's answer to RUN has another size")
+        return found
 
     def read(self, area: Area, index: int, size: int, offset: int = 0) -> bytes:
         """Reads bytes of an output, the layers' cycles or the arena."""
@@ -128,7 +131,12 @@ class Client:
         while len(data) < size:
             part = min(size - len(data), self._payload)
             asked = messages.read(area, index, part, offset + len(data))
-            data += self._transfer(Type.READ, asked) or b""
+            answer = self._transfer(Type.READ, asked)
+            if answer is None:
+                continue
+            if len(answer) != part:
+                raise Garbage(f"the board sent {len(answer)} bytes where {part} were asked for")
+            data += answer
         return bytes(data)
 
     def weights_are_intact(self) -> bool:

@@ -128,9 +128,9 @@ class Ran:
     cycles: int
 
 
-def unpack_ran(payload: bytes) -> Ran:
-    """The answer to RUN."""
-    return Ran(*_RESULT.unpack(payload))
+def unpack_ran(payload: bytes) -> Ran | None:
+    """The answer to RUN; None when the payload has another size."""
+    return Ran(*_RESULT.unpack(payload)) if len(payload) == _RESULT.size else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,21 @@ def _wide(count: int) -> onnx.ModelProto:
     return model([*(_node("Relu", "x", name) for name in names), _node("Sum", " ".join(names))])
 
 
+def _constants(count: int) -> onnx.ModelProto:
+    """Constants that are small each, but not together."""
+    names = [f"v{i}" for i in range(count)]
+    made = [_node("ConstantOfShape", "s", name) for name in names]
+    return model([*made, _node("Concat", " ".join(("x", *names)), axis=1)], {"s": [1, 1 << 22]})
+
+
+def _deep(depth: int) -> onnx.ModelProto:
+    """A graph within a graph within a graph."""
+    inner = helper.make_graph([_node("Relu", "x", "z")], "g", [], [])
+    for _ in range(depth):
+        inner = helper.make_graph([_node("If", "x", "z", then_branch=inner)], "g", [], [])
+    return model([_node("If", "x", then_branch=inner, else_branch=inner)])
+
+
 def _undeclared() -> onnx.ModelProto:
     found = model([_node("MatMul", "x w")])
     found.graph.initializer.append(TensorProto(name="w", data_type=1, dims=[1 << 14, 1 << 14]))
@@ -104,6 +119,8 @@ def bombs() -> dict[str, onnx.ModelProto]:
         "huge pool": model(
             [_node("AveragePool", "x", kernel_shape=[1 << 30] * 2, pads=[1 << 30] * 4)], shape=IMAGE
         ),
+        "graphs in graphs": _deep(20),
+        "constants together": _constants(40),
         "work of hours": model(
             [_node("MaxPool", "x", kernel_shape=[1000] * 2, pads=[999] * 4)],
             shape=(1, 1, 1000, 1000),
@@ -145,7 +162,30 @@ def bombs() -> dict[str, onnx.ModelProto]:
     }
 
 
-def _peak() -> int:
+def files() -> dict[str, bytes]:
+    """The models as files, and those that are easier to write than to make."""
+    found = {name: bomb.SerializeToString() for name, bomb in bombs().items()}
+    # Messages that follow each other are one message with the fields of all.
+    parts = {
+        "nodes": onnx.GraphProto(node=[_node("Relu", "y", "z")]),
+        "weights": onnx.GraphProto(initializer=[TensorProto(name="w", data_type=1)]),
+        "inputs": onnx.GraphProto(input=[onnx.ValueInfoProto(name="x")]),
+        "outputs": onnx.GraphProto(output=[onnx.ValueInfoProto(name="y")]),
+    }
+    sound = model([_node("Relu", "x")]).SerializeToString()
+    for name, part in parts.items():
+        one: bytes = onnx.ModelProto(graph=part).SerializeToString()
+        found[f"a million {name}"] = sound + one * 1_000_000
+    wide = _node("Sum", " ".join(["x"] * 500_000))
+    wide.attribute.extend([helper.make_attribute("a", 1)] * 200_000)
+    found["a node of 500,000 operands"] = model([wide]).SerializeToString()
+    return found
+
+
+MILLIONS = ("nodes", "weights", "inputs", "outputs")
+
+
+def peak() -> int:
     """Most bytes that this process held. On Linux ru_maxrss begins with the parent's."""
     status = Path("/proc/self/status")
     if not status.exists():
@@ -157,9 +197,10 @@ def _peak() -> int:
 def main() -> None:
     """Tries each and prints what came of it."""
     folder = Path(sys.argv[1])
-    for name, bomb in bombs().items():
+    waiting = files()
+    for name in tuple(waiting):
         path = folder / "bomb.onnx"
-        path.write_bytes(bomb.SerializeToString())
+        path.write_bytes(waiting.pop(name))
         start = time.process_time()
         try:
             importer.load(path)
@@ -167,7 +208,7 @@ def main() -> None:
         except ThumbnetError as error:
             said = str(error)
         seconds = time.process_time() - start
-        print(json.dumps({"name": name, "said": said, "seconds": seconds, "peak": _peak()}))
+        print(json.dumps({"name": name, "said": said, "seconds": seconds, "peak": peak()}))
 
 
 if __name__ == "__main__":

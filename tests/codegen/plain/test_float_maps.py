@@ -45,7 +45,7 @@ def both(op: Op, operands: int = 1) -> tuple[Array, Array]:
 def test_functions(function: str) -> None:
     parameters = {"clip": (-1.5, 2.5), "sign": (1.0, 0.0)}.get(function, (0.3, 0.6))
     wanted, found = both(Lookup(function, *parameters))
-    np.testing.assert_allclose(found, wanted, rtol=2e-6, atol=2e-6)
+    np.testing.assert_allclose(np.float64(found), np.float64(wanted), rtol=2e-6, atol=2e-6)
 
 
 def test_every_function_has_a_lowering() -> None:
@@ -65,7 +65,7 @@ def test_signed_sums(signs: tuple[int, int], clamp: tuple[float, float] | None) 
 def test_other_operators(op: Op) -> None:
     wanted, found = both(op, 2 if isinstance(op, Mul) else 1)
     assert found.shape == wanted.shape
-    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(np.float64(found), np.float64(wanted), rtol=1e-6, atol=1e-6)
 
 
 def test_parts_get_names_of_their_own() -> None:

@@ -177,7 +177,7 @@ def test_extremes_keep_nan_and_bounds_hold() -> None:
     one = np.array([1, np.nan], np.float32)
     for function in ("maximum", "minimum"):
         assert np.isnan(computed(function, nan, one)).all()
-    low, high = np.float32(2), np.float32(1)
+    low, high = np.array(2, np.float32), np.array(1, np.float32)
     assert computed("clip", np.array([0, 3], np.float32), low, high) == [1, 1]
 
 

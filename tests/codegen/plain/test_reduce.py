@@ -34,15 +34,21 @@ def test_reductions_are_the_same_bytes_everywhere(tmp_path: Path) -> None:
         },
         tmp_path,
     )
-    np.testing.assert_allclose(found["sum"], REAL[0].sum((0, 2), keepdims=True), rtol=1e-5)
-    np.testing.assert_allclose(found["squares"], (REAL[0] ** 2).sum(1, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.float64(found["sum"]), REAL[0].sum((0, 2), keepdims=True), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        np.float64(found["squares"]), (REAL[0] ** 2).sum(1, keepdims=True), rtol=1e-6
+    )
     np.testing.assert_array_equal(found["wrapped"], WIDE[0].prod((0, 1), keepdims=True))
     np.testing.assert_array_equal(found["most"], NANS[0].max(-1, keepdims=True))
     np.testing.assert_array_equal(found["truth"], (BYTES[0] > 3).any(0, keepdims=True))
     np.testing.assert_array_equal(found["first"].ravel(), [1, 0, 0])
     flipped = BYTES[0, :, ::-1].argmin(-1)
     np.testing.assert_array_equal(found["last"].ravel(), 6 - flipped)
-    np.testing.assert_allclose(found["running"], REAL[0].cumsum(1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        np.float64(found["running"]), REAL[0].cumsum(1), rtol=1e-5, atol=1e-6
+    )
     after = WIDE[0, ::-1].cumsum(0)[::-1] - WIDE[0]
     np.testing.assert_array_equal(found["before"], after)
 
