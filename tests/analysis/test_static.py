@@ -7,10 +7,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from importlib.resources import files as package_files
 from pathlib import Path
 
 import pytest
-import ziglang
 
 from codegen import emit
 from targets.target import load
@@ -25,7 +25,7 @@ STRICT = (
     *("-Wcast-align", "-Wmissing-prototypes", "-Wstrict-prototypes", "-Werror"),
 )
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-ffreestanding")
-ZIG_HEADERS = str(Path(ziglang.__file__).parent / "lib" / "include")
+ZIG_HEADERS = str(package_files("ziglang") / "lib" / "include")
 ZIG_CLANG = (sys.executable, "-m", "ziglang", "clang", "-isystem", ZIG_HEADERS)
 # With clang's own headers and the core's types: on 32 bits a product of int32_t is a pointer's offset.
 TIDY_TARGET = ("-std=c99", "--target=thumbv7em-none-eabi", "-ffreestanding")
