@@ -18,7 +18,7 @@ from targets.errors import DeviceError, UsageError
 from targets.link.board import Board, DeviceInference, answering_baud
 from targets.link.client import Faulted, Garbage, NoAnswer
 from targets.target import Target
-from thumbnet import emulation, project, timing, verify
+from thumbnet import emulation, project, stack, timing, verify
 from thumbnet.compiler import Progress, silent
 from thumbnet.options import RunOptions
 
@@ -81,7 +81,8 @@ def check(
     }
     found |= _counted(predicted, target, built, manifest, options) | answered
     found["layers"] = _layers(found, steps)
-    found["sram"] = manifest["sram"] | {"stack": found["device_stack"]}
+    bound = stack.bound_of(built.elf, manifest["model"])
+    found["sram"] = manifest["sram"] | {"stack": found["device_stack"], "stack_bound": bound}
     found["sram"]["total"] = found["sram"]["total_static"] + found["device_stack"]
     if options.accuracy != "none" and options.data is not None:
         image = project.image(manifest)
