@@ -61,6 +61,7 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources(folder: Path, *patterns: str) -> list[str]:
+    """Names of files relative to a folder, some of which every pattern may lack."""
     found = sorted(str(path.relative_to(folder)) for p in patterns for path in folder.glob(p))
     assert found
     return found
@@ -106,6 +107,18 @@ def test_firmware_of_a_board_passes_too(projects: Path, require: Require, tmp_pa
     silent((gcc, *CORTEX_M4, *STRICT, "-O2", "-fanalyzer", "-c", *files), tmp_path)
     checks = ("--quiet", f"--checks={','.join(TIDY_CHECKS)}", "--warnings-as-errors=*")
     silent((tidy, *checks, *files, "--", *TIDY_TARGET), projects)
+
+
+def test_nothing_is_undefined_but_memcpy_and_memset(
+    projects: Path, require: Require, tmp_path: Path
+) -> None:
+    flags = ("-std=c99", "-O2", "-fno-pie", "-fno-stack-protector", "-r", "-nostdlib")
+    for name in ("all-generic-m4", "all-generic-m0plus", *golden_network.NAMES):
+        files = sources(projects / name, "net*.c", "golden.c", "kernels*.c")
+        silent((require("gcc"), *flags, *files, "-o", str(tmp_path / "all.o")), projects / name)
+        command = (require("nm"), "-u", "-P", str(tmp_path / "all.o"))
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert {line.split()[0] for line in listed.splitlines()} <= {"memcpy", "memset"}
 
 
 def listed_deviations() -> dict[str, str]:
