@@ -195,6 +195,19 @@ def _texts(model: onnx.ModelProto) -> Iterator[object]:
             yield from (text for entry in tensor.external_data for text in (entry.key, entry.value))
 
 
+def _means_the_same(model: onnx.ModelProto, version: int) -> bool:
+    """Whether an older version of the standard operators defines all that are used as the oldest known one."""
+    used = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
+    try:
+        return 1 <= version < OLDEST_OPSET and all(
+            onnx.defs.get_schema(name, version).since_version
+            == onnx.defs.get_schema(name, OLDEST_OPSET).since_version
+            for name in used
+        )
+    except onnx.defs.SchemaError:
+        return False
+
+
 def _check_versions(model: onnx.ModelProto) -> None:
     """One version per domain; of the standard operators, one whose meaning is known."""
     newest = onnx.defs.onnx_opset_version()
@@ -204,7 +217,8 @@ def _check_versions(model: onnx.ModelProto) -> None:
         if found.setdefault(domain, entry.version) != entry.version:
             both = f"{found[domain]} and {entry.version}"
             raise UnsupportedModel(f"the model imports versions {both} of the domain {domain!r}")
-    if not OLDEST_OPSET <= found.get("", newest) <= newest:
+    version = found.get("", newest)
+    if not (OLDEST_OPSET <= version <= newest or _means_the_same(model, version)):
         why = f"opset {found['']} is not among {OLDEST_OPSET} to {newest}"
         hint = "export for one of these; a newer onnx package knows newer ones"
         raise UnsupportedModel(f"{why}, which this installation knows", hint=hint)

@@ -28,6 +28,7 @@ MOST_CYCLES = {"kws": 3.25e6, "ic": 10.5e6, "vww": 5.43e6, "ad": 0.35e6, "sww": 
 MOST_FLASH = {"kws": 40_000, "ic": 89_000, "vww": 58_000, "ad": 282_000, "sww": 58_000}
 MOST_BALANCED_FLASH = {"kws": 50_000, "ic": 110_000, "vww": 80_000, "ad": 285_000}
 MOST_INSTRUCTIONS = {"kws": 8.5e6, "ic": 31.2e6, "vww": 13.8e6, "ad": 0.57e6, "sww": 2.6e6}  # M0+
+MOST_STACK = 512  # bytes
 COMPILERS: list[Toolchain] = ["zig", "gcc"] if shutil.which("arm-none-eabi-gcc") else ["zig"]
 ENGINES: tuple[EngineName, ...] = ("unicorn", "qemu")
 MODELS = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
@@ -53,7 +54,9 @@ def test_accuracy_and_every_byte_on_m4(task: Task) -> None:
     assert found["host"]["samples"] == accuracy["samples"] >= 200
     assert accuracy["device"] >= LEAST[task.name]
     assert accuracy["device"] >= accuracy["float"] - 0.007
-    assert found["sram"]["arena"] == found["sram"]["arena_bound"] == ARENA[task.name]
+    sram = found["sram"]
+    assert sram["arena"] == sram["arena_bound"] == ARENA[task.name]
+    assert sram["stack"] <= sram["stack_bound"] <= min(MOST_STACK, sram["stack"] + 64)
     assert not any(layer["op"] == "transpose" for layer in found["layers"])
     assert found["cycles"] <= MOST_CYCLES[task.name]
 

@@ -18,7 +18,7 @@ from targets.errors import DeviceError, UsageError
 from targets.link.board import Board, DeviceInference, answering_baud
 from targets.link.client import Faulted, Garbage, NoAnswer
 from targets.target import Target
-from thumbnet import emulation, project, timing, verify
+from thumbnet import emulation, project, stack, timing, verify
 from thumbnet.compiler import Progress, silent
 from thumbnet.options import RunOptions
 
@@ -81,12 +81,18 @@ def check(
     }
     found |= _counted(predicted, target, built, manifest, options) | answered
     found["layers"] = _layers(found, steps)
-    found["sram"] = manifest["sram"] | {"stack": found["device_stack"]}
-    found["sram"]["total"] = found["sram"]["total_static"] + found["device_stack"]
+    found["sram"] = _sram(manifest, built, found["device_stack"])
     if options.accuracy != "none" and options.data is not None:
         image = project.image(manifest)
         found |= verify.scored(folder, graph, None, samples, image, options, progress)
     return found
+
+
+def _sram(manifest: dict[str, Any], built: verify.Built, used: int) -> dict[str, Any]:
+    """The plan's SRAM with the stack that the board used, and its bound."""
+    sram: dict[str, Any] = manifest["sram"]
+    bound = stack.bound_of(built.elf, manifest["model"])
+    return sram | {"stack": used, "stack_bound": bound, "total": sram["total_static"] + used}
 
 
 def on_board(

@@ -27,7 +27,7 @@ from thumbnet.cli_options import format_option, toolchain_option
 def build(folder: Path, toolchain: str, formats: str, as_json: bool, quiet: bool) -> None:
     """Compile a generated project: arm-none-eabi-gcc if on PATH, else the bundled zig."""
     from targets import images, load
-    from thumbnet import project, show, verify
+    from thumbnet import project, show, stack, verify
 
     wanted = tuple(dict.fromkeys(formats.split(",")))
     for form in wanted:
@@ -47,6 +47,7 @@ def build(folder: Path, toolchain: str, formats: str, as_json: bool, quiet: bool
         "elf": str(built.elf),
         "images": paths,
         "flash": {"code": built.sizes.code, "read_only": built.sizes.constants},
+        "stack": stack.describe(built.elf, *stack.models_of(manifest)),
     }
     print_result(found, as_json, show.built)
 

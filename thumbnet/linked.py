@@ -19,6 +19,7 @@ from thumbnet import emulation, memory_map, project, timing, verify
 from thumbnet.compiler import Progress, silent
 from thumbnet.linking import reference_file
 from thumbnet.options import RunOptions
+from thumbnet.stack import bound_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +158,7 @@ def _found(
         found["first_divergence"] = verify.divergence(model.graph, manifest, sample, arenas)
     found["sram"] = manifest["sram"] | {
         "stack": max(run.stack for run in runs),
+        "stack_bound": bound_of(built.elf, manifest["model"]),
         "arena_high_water": max(run.arena_high_water for run in runs),
     }
     if options.accuracy != "none" and options.data is not None:

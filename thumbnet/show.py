@@ -126,6 +126,11 @@ def built(found: dict[str, Any]) -> None:
     flash = found["flash"]
     out.print(f"[bold]{found['model']}[/] for {found['target']}, {found['toolchain']}")
     out.print(f"code {flash['code']:,} B, weights and constants {flash['read_only']:,} B")
+    if found["stack"]:
+        calls = " > ".join(
+            f"{call['function']} {call['bytes']:,}" for call in found["stack"]["path"]
+        )
+        out.print(f"stack of an inference at most {found['stack']['bound']:,} B: {calls}")
     for path in found["images"].values():
         out.print(f"wrote {path}", soft_wrap=True)
 
@@ -236,7 +241,8 @@ def memory(found: dict[str, Any]) -> None:
     proof = "proved minimal" if gap == 0 else f"at most {gap:,} B above the minimum"
     parts = [f"arena {sram['arena']:,} ({proof})", f"scratch {sram['scratch']:,}"]
     if "stack" in sram:
-        parts.append(f"stack {sram['stack']:,}")
+        limit = f" (at most {sram['stack_bound']:,})" if sram.get("stack_bound") else ""
+        parts.append(f"stack {sram['stack']:,}{limit}")
     total = f" = {sram['total']:,} B" if "total" in sram else " B"
     fact("SRAM", " + ".join(parts) + total)
     rows = found.get("stream_input")

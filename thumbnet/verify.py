@@ -21,7 +21,7 @@ from targets.errors import UsageError
 from targets.machine import Inference, ModelImage
 from targets.target import Target
 from targets.target import load as load_target
-from thumbnet import emulation, memory_map, project, timing
+from thumbnet import emulation, memory_map, project, stack, timing
 from thumbnet.compiler import Progress, silent
 from thumbnet.options import RunOptions
 
@@ -117,6 +117,7 @@ def measure(
         found["first_divergence"] = divergence(graph, manifest, sample, arenas)
     found["sram"] = manifest["sram"] | {
         "stack": max(run.stack for run in runs),
+        "stack_bound": stack.bound_of(built.elf, image.name),
         "arena_high_water": max(run.arena_high_water for run in runs),
     }
     found["sram"]["total"] = found["sram"]["total_static"] + found["sram"]["stack"]

@@ -61,6 +61,9 @@ def _batch_norm(node: OnnxNode, b: Builder) -> None:
             _running(node, b, index, old, new, share)
         shape = b.plain_shape(center)
         center, variance = reshape(b, now, shape, sources), reshape(b, spread, shape, sources)
+    given = b.static(node, 4) if b.is_constant(b.get(node.inputs[4])) else None
+    if given is not None and np.any(given + node.real("epsilon", EPSILON) <= 0):
+        raise node.unsupported("a variance is not positive")
     deviation = _deviation(b, variance, node.real("epsilon", EPSILON), sources)
     centred = apply(b, "subtract", [x, center], sources)
     normal = apply(b, "divide", [centred, deviation], sources)

@@ -101,8 +101,8 @@ void golden_conv2d_depthwise_rows_4x4x4_4_k3x3(const int8_t *x, const int32_t *s
                         /* Pairs of the outer rows' columns, then the middle row's first two; its last one alone. */
                         const int32_t i = tap / 3;
                         const int32_t j = tap % 3;
-                        const int32_t at = i == 1 ? 3 : j;
-                        const uint32_t pair = (uint32_t)words[at / 1] << (at % 1 * 16);
+                        const int32_t place = i == 1 ? 3 : j;
+                        const uint32_t pair = (uint32_t)words[place / 1] << (place % 1 * 16);
                         const int upper = i == 1 ? j == 1 : i == 2;
                         const uint32_t half = (upper ? pair >> 16 : pair) & 0xffffu;
                         const int32_t weight = (int16_t)(tap == 5 ? (uint32_t)words[4] : half);
