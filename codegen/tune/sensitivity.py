@@ -180,8 +180,9 @@ class Sensitivity:
         scales, rounding = self.choices.clip or usual[0], self.choices.rounding or usual[1]
         rule = ptq.WeightRule(width, scales, rounding)
         inputs = self.twins.exact[x][self.fitted]
+        seen = ptq.Seen(inputs, inputs)
         scale = self.grids[x].scale
-        return constant_value(ptq.rounded_weights(self.graph, node, inputs, scale, rule, self.seed))
+        return constant_value(ptq.rounded_weights(self.graph, node, seen, scale, rule, self.seed))
 
     def _least(self, node: Node) -> Array:
         """The least scale of each row: its bias must fit."""
