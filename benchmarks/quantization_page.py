@@ -17,10 +17,10 @@ One standard error is about 0.4 points for ic-jpeg, 1 for kws and vww, 2.5 for i
 """
 NOTES = {
     "goals": """
-Device: the host build of the emitted C, whole test set; 20 samples in the emulator and 200 by the reference
-are compared byte for byte. onnxruntime: its own static quantization, min-max, per channel, QDQ, all layers in
-the same types, run by onnxruntime; it has no 3 bits. Ours keeps depthwise layers, small ends and tiny layers
-in int8 ([Low-bit weights](low-bit.md)); saved: weight bytes in int8 over weight bytes.
+Device: the host build of the emitted C, whole test set; 20 samples (ic-jpeg: 2) in the emulator and 200 by
+the reference are compared byte for byte. onnxruntime: its own static quantization, min-max, per channel, QDQ,
+all layers in the same types, run by onnxruntime; it has no 3 bits. Ours keeps depthwise layers, small ends
+and tiny layers in int8 ([Low-bit weights](low-bit.md)); saved: weight bytes in int8 over weight bytes.
 """,
     "methods": """
 Accuracy of the integer reference, whose every byte the emitted C gives (the table above, and tests). Without

@@ -22,12 +22,17 @@ onnxruntime.set_default_logger_severity(3)
 
 @dataclass(frozen=True)
 class Source:
-    """A model with its test set; calibration data lie in the same file unless `calib` names others."""
+    """A model with its test set; calibration data lie in the same file unless `calib` names others.
+
+    Attributes:
+        decoded: whether the images are those that went through JPEG.
+    """
 
     model: Path
     data: str
     calib: str | None
     metric: str
+    decoded: bool = False
 
     def options(self) -> dict[str, Any]:
         """For CompileOptions."""
@@ -46,7 +51,7 @@ def source(name: str, folder: Path) -> Source:
         path = folder / "jpeg.npz"
         if not path.exists():
             decode(sets / "cifar10_jpeg.npz", path)
-        return Source(models / "ic.onnx", str(path), None, "top1")
+        return Source(models / "ic.onnx", str(path), None, "top1", decoded=True)
     (task,) = (task for task in TASKS if task.name == name)
     calib = str(sets / task.calib) if task.calib else None
     return Source(models / f"{name}.onnx", str(sets / task.data), calib, task.metric or "top1")

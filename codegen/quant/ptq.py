@@ -26,7 +26,7 @@ from codegen.quant.weight_scales import SCALES, power_of_two
 
 ROWS = 1 << 15  # input rows that a layer's H is summed over, at most
 MAKE_UP = frozenset({"gptq", "adaround"})  # roundings of weights that were fitted to inexact inputs
-FIT_DAMPING = 0.01  # of H's mean diagonal
+FIT_DAMPING = 0.1  # of H's mean diagonal
 AUTO = "auto"
 TRIED = ("minmax", "mse", "output")  # by "auto"
 BIAS_LIMIT = 2**30  # leaves the accumulator room above the bias
