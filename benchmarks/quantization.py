@@ -1,6 +1,6 @@
 """Post-training quantization, measured: `python -m benchmarks.quantization`.
 
-Three tables: what the defaults reach on whole test sets beside onnxruntime's own min-max quantization, and
+Two tables: what the defaults reach on whole test sets beside onnxruntime's own min-max quantization, and
 every clipping, rounding and granularity. Rows are kept in benchmarks/results/quantization.json and measured
 once; `--anew` names groups to measure again. After each row docs/quantization-results.md is written
 from them. `--minutes` ends in time. Needs the reference data, and Pillow for the JPEG test set.
