@@ -257,7 +257,7 @@ def test_second_order_rounding_makes_up_for_errors_of_inputs(
 ) -> None:
     """Inputs come a tenth too small: weights a ninth larger give the results that were meant."""
     node = next(n for n in reversed(digits.graph.nodes) if n.op.kind == "dense")
-    w = digits.graph.tensors[node.inputs[1]].values
+    w = digits.graph.tensors[node.inputs[1]].values.astype(np.float64)
     exact = np.random.default_rng(2).normal(size=(400, w.shape[1])).astype(np.float32)
     small = exact * np.float32(0.9)
     errors = []
