@@ -21,6 +21,7 @@ Device: the host build of the emitted C, whole test set; 20 samples (ic-jpeg: 2)
 the reference are compared byte for byte. onnxruntime: its own static quantization, min-max, per channel, QDQ,
 all layers in the same types, run by onnxruntime; it has no 3 bits. Ours keeps depthwise layers, small ends
 and tiny layers in int8 ([Low-bit weights](low-bit.md)); saved: weight bytes in int8 over weight bytes.
+The kernels chosen here hold 3 bits in 4; `--optimize flash` packs them.
 """,
     "methods": """
 Accuracy of the integer reference, whose every byte the emitted C gives (the table above, and tests). Without
