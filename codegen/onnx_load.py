@@ -196,7 +196,7 @@ def _texts(model: onnx.ModelProto) -> Iterator[object]:
 
 
 def _means_the_same(model: onnx.ModelProto, version: int) -> bool:
-    """Whether an older version of the standard operators defines all that are used as the oldest known one."""
+    """Whether an older version of the standard operators defines those used as the oldest known one does."""
     used = {node.op_type for node in model.graph.node if node.domain in ("", "ai.onnx")}
     try:
         return 1 <= version < OLDEST_OPSET and all(

@@ -84,9 +84,14 @@ def least_loss(
 ) -> int:
     """The point of least loss; one with all layers alike, unless that is clearly worse.
 
-    The calibration data are a sample: a difference within its error is no reason for a mixture.
+    The calibration data are a sample: a difference within its error is no reason for a mixture. Nor is one
+    that is gone once layers make up for the errors of those before them.
     """
     best = min(able, key=lambda i: combined[i].loss)
     alike = [i for i in able if len(set(table.formats_of(points[i]).values())) == 1]
     near = [i for i in alike if not combined[best].clearly_better(combined[i])]
-    return min(near, key=lambda i: combined[i].loss, default=best)
+    if near or not alike:
+        return min(near, key=lambda i: combined[i].loss, default=best)
+    plain = min(alike, key=lambda i: combined[i].loss)
+    mixed, uniform = (table.joint(points[i]) for i in (best, plain))
+    return best if mixed.clearly_better(uniform) else plain

@@ -37,6 +37,11 @@ class Table:
         chosen = {self.found.outputs[name]: f for name, f in self.formats_of(point).items()}
         return self.losses.combined(chosen)
 
+    def joint(self, point: Point) -> Outcome:
+        """The same where layers make up for the errors of those before them, as in a build."""
+        chosen = {self.found.outputs[name]: f for name, f in self.formats_of(point).items()}
+        return self.losses.joint(chosen)
+
     def recipe(self, point: Point) -> str:
         """The choice as a recipe."""
         chosen = self.formats_of(point)

@@ -24,6 +24,7 @@ from targets.errors import UsageError
 
 INT8_WIDTH = 8
 LARGE_END = 0.25  # of all weights
+LITTLE = 0.01  # of all weights: fewer bits would save next to nothing
 Chosen = Mapping[str, tuple[str, Scheme]]
 """Weights and scheme by a layer's output; layers that are not named stay int8."""
 
@@ -45,10 +46,11 @@ class Formats:
 
 
 def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
-    """The layers to lower. Unless they are named, depthwise ones stay int8, and so do the first and the last.
+    """The layers to lower. Unless they are named, depthwise, tiny, first and last ones stay int8.
 
     A first or last layer with more than a quarter of all weights is lowered too: little would be saved
-    without it. Integer weights that a model brings are never rounded: they must be such as the format holds.
+    without it. One with less than a hundredth stays int8: little would be saved with it. Integer
+    weights that a model brings are never rounded: they must be such as the format holds.
 
     Raises:
         UsageError: no such layer or format, or a model that brings other integer weights.
@@ -66,14 +68,13 @@ def choose(graph: Graph, formats: Formats, imported: bool) -> Chosen:
             raise UsageError(f"recipe: the model has no layer {name!r} with weights", hint=hint)
     usual = schemes.find(formats.usual.weights, formats.usual.scheme)
     sizes = {name: graph.tensors[node.inputs[1]].size for name, node in weighted.items()}
-    ends = {
-        name
-        for name in (*list(weighted)[:1], *list(weighted)[-1:])
-        if sizes[name] <= LARGE_END * sum(sizes.values())
-    }
+    total = sum(sizes.values())
+    ends = (*list(weighted)[:1], *list(weighted)[-1:])
+    spared = {name for name in ends if sizes[name] <= LARGE_END * total}
+    spared |= {name for name, size in sizes.items() if size < LITTLE * total}
     chosen = {}
     for name, node in weighted.items():
-        found = None if name in ends or _is_depthwise(graph, node) else usual
+        found = None if name in spared or _is_depthwise(graph, node) else usual
         if name in formats.layers:
             own = formats.layers[name]
             arrived = _has_format(graph, node, own)

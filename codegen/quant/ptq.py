@@ -1,9 +1,9 @@
 """Post-training quantization of weights: scales, rounding and bias correction, layer after layer.
 
 The walk runs the float network and its quantized twin side by side on the calibration samples. Each layer
-is rounded against the inputs that the quantized layers before it really give, so that it makes up for
-their errors where it can. The result is a float graph whose weights lie on grids; codegen.quant.quantize
-keeps them.
+is rounded against the inputs that the quantized layers before it really give. Second-order methods round
+not the layer's own weights but those that make up best for the errors of these inputs. The result is a
+float graph whose weights lie on grids; codegen.quant.quantize keeps them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from codegen.quant.rounding import ROUNDINGS, Floats, output_error
 from codegen.quant.twins import Twins
 from codegen.quant.weight_scales import SCALES, power_of_two
 
-ROWS = 1 << 16  # input rows that a layer's H is summed over, at most
+ROWS = 1 << 15  # input rows that a layer's H is summed over, at most
+MAKE_UP = frozenset({"gptq", "adaround"})  # roundings of weights that were fitted to inexact inputs
+FIT_DAMPING = 0.1  # of H's mean diagonal
 AUTO = "auto"
 TRIED = ("minmax", "mse", "output")  # by "auto"
 BIAS_LIMIT = 2**30  # leaves the accumulator room above the bias
@@ -116,27 +118,42 @@ def _rounded(twins: Twins, node: Node, settings: Settings) -> Tensor:
     """A layer's weights on their grid."""
     x = node.inputs[0]
     rule = settings.rule(node)
-    return rounded_weights(
-        twins.float, node, twins.rounded[x], twins.grids[x].scale, rule, settings.seed
-    )
+    seen = Seen(twins.rounded[x], twins.exact[x])
+    return rounded_weights(twins.float, node, seen, twins.grids[x].scale, rule, settings.seed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """Inputs of a layer on the samples, (samples, ...), float32.
+
+    Attributes:
+        rounded: as it will get them.
+        exact: those of the float network.
+    """
+
+    rounded: Array
+    exact: Array
 
 
 def rounded_weights(
-    graph: Graph, node: Node, x: Array, input_scale: float, rule: WeightRule, seed: int = 0
+    graph: Graph, node: Node, seen: Seen, input_scale: float, rule: WeightRule, seed: int = 0
 ) -> Tensor:
     """A layer's weights on a grid of few bits.
 
     Args:
         graph: a float graph.
         node: a convolution or dense layer of it.
-        x: inputs of the layer, (samples, ...), float32.
+        seen: inputs of the layer.
         input_scale: of the grid that they will have.
         rule: how.
         seed: of stochastic rounding.
     """
     tensor, bias = (graph.tensors[name] for name in node.inputs[1:])
-    h = _hessian(node, x, tensor.shape)
+    rows = _rows(node, seen.rounded, tensor.shape)
+    h = np.asarray(np.swapaxes(rows, 1, 2) @ rows)
     w = real(tensor).reshape(len(h), -1, h.shape[-1])
+    if rule.rounding in MAKE_UP and seen.exact is not seen.rounded:
+        w = _made_up(w, h, rows, _rows(node, seen.exact, tensor.shape))
     # A channel whose weights are so small that its bias would not fit gets a coarser scale.
     room = BIAS_LIMIT * input_scale
     least = np.abs(real(bias)).reshape(*w.shape[:2], 1) / room
@@ -182,17 +199,29 @@ def real(tensor: Tensor) -> Floats:
     return constant_value(tensor).astype(np.float64)
 
 
-def _hessian(node: Node, x: Array, shape: tuple[int, ...]) -> Floats:
-    """Sum of x xᵀ over the layer's input rows, (G, K, K)."""
+def _rows(node: Node, x: Array, shape: tuple[int, ...]) -> Floats:
+    """A layer's input rows, (G, rows, K) float64: K runs over taps, then channels, as weights do."""
     groups = node.op.groups if isinstance(node.op, Conv2D) else 1
     length = prod(shape[1:])
     taps = window.taps(node.op.window(shape), x, 0) if isinstance(node.op, Conv2D) else [x]
     parts = [tap.reshape(-1, groups, tap.shape[-1] // groups) for tap in taps]
     every = -(-len(parts[0]) // ROWS)
-    # (rows, G, taps, inner) -> (G, rows, K): K runs over taps, then channels, as weights do.
-    seen = np.stack([part[::every] for part in parts], axis=2)
-    matrix = seen.reshape(len(seen), groups, length).transpose(1, 0, 2).astype(np.float64)
-    return np.asarray(np.swapaxes(matrix, 1, 2) @ matrix)
+    stacked = np.stack([part[::every] for part in parts], axis=2)
+    rows: Floats = stacked.reshape(len(stacked), groups, length).astype(np.float64)
+    return rows.transpose(1, 0, 2)
+
+
+def _made_up(w: Floats, h: Floats, rows: Floats, exact: Floats) -> Floats:
+    """The weights (G, N, K) whose results on `rows` come closest to those of w on the exact rows.
+
+    Least squares, damped towards w: w + w D (H + λ)⁻¹ with D = Σ (exact - x) xᵀ.
+    """
+    drift = np.swapaxes(exact - rows, 1, 2) @ rows
+    damping = FIT_DAMPING * np.einsum("gkk->gk", h).mean(axis=1)
+    damping = np.maximum(damping, np.finfo(np.float64).tiny)
+    damped = h + np.eye(h.shape[-1]) * damping[:, None, None]
+    moved = np.linalg.solve(damped, np.swapaxes(w @ drift, 1, 2))
+    return np.asarray(w + np.swapaxes(moved, 1, 2))
 
 
 def _correct(twins: Twins, settings: Settings, progress: Callable[[int], None]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -137,6 +137,30 @@ class Sensitivity:
         changed: dict[str, Array] = {}
         for output, chosen in formats.items():
             changed |= self.table[output, chosen].constants
+        return self._outcome(changed)
+
+    def joint(self, formats: Mapping[str, Format]) -> Outcome:
+        """What a choice does where layers make up for the errors of those before them, as in a build.
+
+        Dearer than `combined`. Layers of tables or factors are rounded as they were alone.
+        """
+        graph, rules = self.graph, dict[str, ptq.WeightRule]()
+        for output, chosen in formats.items():
+            if _is_uniform(chosen):
+                rules[output] = self._rule(chosen)
+                continue
+            own = self.table[output, chosen].constants
+            graph = graph.with_tensors(*(replace(graph.tensors[n], data=v) for n, v in own.items()))
+        left = frozenset(weighted(graph)) - frozenset(rules)
+        correction = self.choices.bias_correction or "auto"
+        settings = ptq.Settings(layers=rules, correct_bias=correction, seed=self.seed, left=left)
+        samples = tuple(self.twins.exact[port.tensor][self.fitted] for port in graph.inputs)
+        rounded = ptq.quantize_weights(graph, self.grids, samples, settings)
+        constants = {n: t for n, t in rounded.tensors.items() if t.data is not None}
+        return self._outcome({name: constant_value(t) for name, t in constants.items()})
+
+    def _outcome(self, changed: Mapping[str, Array]) -> Outcome:
+        """What constants that changed do to the outputs."""
         found = self.twins.rerun(0, changed)
         name = self.graph.outputs[0].tensor
         exact = self.twins.exact[name]
@@ -173,15 +197,20 @@ class Sensitivity:
         found = schemes.find(chosen.weights, chosen.scheme)
         tensor = self.graph.tensors[node.inputs[1]]
         x = node.inputs[0]
-        if found is not None and found[1].name != "uniform":
+        if found is not None and not _is_uniform(chosen):
             return _stored(tensor, self._least(node), *found)
+        rule = self._rule(chosen)
+        inputs = self.twins.exact[x][self.fitted]
+        seen = ptq.Seen(inputs, inputs)
+        scale = self.grids[x].scale
+        return constant_value(ptq.rounded_weights(self.graph, node, seen, scale, rule, self.seed))
+
+    def _rule(self, chosen: Format) -> ptq.WeightRule:
+        """How evenly spaced levels of a format are rounded."""
         width = BITS[chosen.weights or "int8"]
         usual = ("minmax", "nearest") if width == 8 else (ptq.AUTO, "gptq")
         scales, rounding = self.choices.clip or usual[0], self.choices.rounding or usual[1]
-        rule = ptq.WeightRule(width, scales, rounding)
-        inputs = self.twins.exact[x][self.fitted]
-        scale = self.grids[x].scale
-        return constant_value(ptq.rounded_weights(self.graph, node, inputs, scale, rule, self.seed))
+        return ptq.WeightRule(width, scales, rounding)
 
     def _least(self, node: Node) -> Array:
         """The least scale of each row: its bias must fit."""
@@ -211,6 +240,12 @@ class Sensitivity:
                 power = max(float((exact**2).mean()), 1e-30)
                 total = total + ((given - exact) ** 2).mean(axis=1) / power
         return total
+
+
+def _is_uniform(chosen: Format) -> bool:
+    """Whether a format has evenly spaced levels."""
+    found = schemes.find(chosen.weights, chosen.scheme)
+    return found is None or found[1].name == "uniform"
 
 
 def _largest(outputs: Array) -> Array:

@@ -64,7 +64,7 @@ def samples(made: Plan, count: int = 2) -> bytes:
     """Inputs and the reference's outputs, as the driver reads them."""
     graph = made.graph
     inputs = networks.samples(graph, np.random.default_rng(8), count)
-    outputs = reference.run(graph, inputs)  # type: ignore[arg-type]
+    outputs = reference.run(graph, inputs)
     total = len(inputs[0])
     rows = [values.reshape(total, -1) for values in (*inputs, *outputs)]
     data = b"".join(row[sample].tobytes() for sample in range(total) for row in rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -186,7 +187,7 @@ def test_a_graph_whose_weights_are_not_what_is_stored_is_refused() -> None:
         verify_quantized(graph.with_tensors(wrong))
 
 
-def chain(generator: np.random.Generator, names: str = "abc") -> Graph:
+def chain(generator: np.random.Generator, names: Sequence[str] = "abc") -> Graph:
     """Dense layers with wide weights, each called by a letter."""
     graphs = [
         networks.weighted(OPS["dense"](), (1, 12), (12, 12), generator, ((0.05, 3), (0.05, 3)))
@@ -228,6 +229,12 @@ def test_first_and_last_layers_stay_int8_unless_they_are_named() -> None:
 def test_ends_with_a_large_share_of_the_weights_are_stored_too() -> None:
     graph = chain(np.random.default_rng(0))
     assert set(lower.choose(graph, lower.Formats(lower.Format("int4")), False)) == set("abc")
+
+
+def test_layers_with_next_to_no_weights_stay_int8() -> None:
+    """Of 101 layers alike each holds less than a hundredth."""
+    graph = chain(np.random.default_rng(0), tuple(f"l{i}" for i in range(101)))
+    assert not lower.choose(graph, lower.Formats(lower.Format("int4")), False)
 
 
 def test_lowered_weights_stand_for_the_same_numbers() -> None:

@@ -249,3 +249,22 @@ def test_layers_that_are_left_keep_their_floats(digits: Digits) -> None:
     graph = digits.quantized(left=frozenset({node.output}), correct_bias="off")
     assert graph.tensors[node.inputs[1]] is digits.graph.tensors[node.inputs[1]]
     assert all(t.quant for t in weights(graph) if t.name != node.inputs[1])
+
+
+@pytest.mark.parametrize("rounding_name", ["gptq", "adaround", "nearest"])
+def test_second_order_rounding_makes_up_for_errors_of_inputs(
+    digits: Digits, rounding_name: str
+) -> None:
+    """Inputs come a tenth too small: weights a ninth larger give the results that were meant."""
+    node = next(n for n in reversed(digits.graph.nodes) if n.op.kind == "dense")
+    w = digits.graph.tensors[node.inputs[1]].values.astype(np.float64)
+    exact = np.random.default_rng(2).normal(size=(400, w.shape[1])).astype(np.float32)
+    small = exact * np.float32(0.9)
+    errors = []
+    for seen in (ptq.Seen(small, exact), ptq.Seen(small, small)):
+        rule = ptq.WeightRule(8, "minmax", rounding_name)
+        tensor = ptq.rounded_weights(digits.graph, node, seen, 0.1, rule)
+        real = tensor.values * np.array(tensor.grid.scales)[:, None]
+        errors.append(float(np.square(exact @ w.T - small @ real.T).sum()))
+    ratio = errors[0] / errors[1]
+    assert ratio == 1 if rounding_name == "nearest" else ratio < 0.05

@@ -175,6 +175,16 @@ def test_a_single_layer_has_its_own_loss_and_sums_foretell_the_loss_of_all(
         assert whole == pytest.approx(single, rel=0.5)
 
 
+def test_layers_that_make_up_for_each_other_lose_less(measured: Sensitivity) -> None:
+    outputs = weighted(measured.graph)
+    for chosen in (Format("int8"), Format("int3")):
+        alike = dict.fromkeys(outputs, chosen)
+        assert measured.joint(alike).loss < measured.combined(alike).loss
+    mixed = dict.fromkeys(outputs, Format("int8")) | {outputs[1]: Format("int3")}
+    few = dict.fromkeys(outputs, Format("int3"))
+    assert measured.joint(mixed).loss < measured.joint(few).loss
+
+
 def test_better_is_more_than_the_error_of_the_sample() -> None:
     generator = np.random.default_rng(0)
     losses = generator.uniform(1, 2, 100)

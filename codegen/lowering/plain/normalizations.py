@@ -62,7 +62,7 @@ def _batch_norm(node: OnnxNode, b: Builder) -> None:
         shape = b.plain_shape(center)
         center, variance = reshape(b, now, shape, sources), reshape(b, spread, shape, sources)
     given = b.static(node, 4) if b.is_constant(b.get(node.inputs[4])) else None
-    if given is not None and np.any(given + node.real("epsilon", EPSILON) <= 0):
+    if given is not None and np.any(np.float64(given) + node.real("epsilon", EPSILON) <= 0):
         raise node.unsupported("a variance is not positive")
     deviation = _deviation(b, variance, node.real("epsilon", EPSILON), sources)
     centred = apply(b, "subtract", [x, center], sources)
