@@ -81,7 +81,7 @@ def test_pt2e_that_leaves_sums_in_float_is_calibrated_there(makers: Any, tmp_pat
     graph = compiler.prepare(path, CompileOptions(calib=str(calib))).quantized
     wanted = np.concatenate([session(model).run(None, {"x": one[None]})[0] for one in x])
     (port,) = graph.inputs
-    found = reference.run(graph, (reference.to_int8(graph, port, execute.to_device(port, x)),))[0]
+    found = reference.run(graph, (reference.to_stored(graph, port, execute.to_device(port, x)),))[0]
     real = reference.to_real(graph, graph.outputs[0], found)
     noise = np.square(real - wanted).sum() / np.square(wanted - wanted.mean(axis=0)).sum()
     assert noise < 0.01

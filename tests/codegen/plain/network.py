@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen import reference
+from codegen import graph_file, reference
 from codegen.ir import Array, Graph, Node, Port, Tensor, verify, verify_quantized
 from codegen.plain import PlainOp, with_one_nan
 from emulator.cortex_m import CortexM
@@ -58,14 +58,18 @@ def network(cases: Mapping[str, Case]) -> tuple[Graph, tuple[Array, ...]]:
 def agreed(cases: Mapping[str, Case], folder: Path) -> dict[str, Array]:
     """What every case computes, without axis 0: the same bytes in NumPy, in C here and on both cores."""
     graph, values = network(cases)
+    file = folder / "graph.npz"
+    file.write_bytes(graph_file.dump(graph))
+    graph = graph_file.load(file)
     wanted = reference.run(graph, values)
-    for name, found in zip(CORES, _everywhere(graph, values, folder), strict=True):
+    for name, found in zip(CORES, everywhere(graph, values, folder), strict=True):
         for case, data, expected in zip(cases, found, wanted, strict=True):
             assert data == with_one_nan(expected).tobytes(), f"{case} on {name}"
     return {name: array[0] for name, array in zip(cases, wanted, strict=True)}
 
 
-def _everywhere(graph: Graph, values: tuple[Any, ...], folder: Path) -> list[list[bytes]]:
+def everywhere(graph: Graph, values: tuple[Any, ...], folder: Path) -> list[list[bytes]]:
+    """The outputs' bytes, here and emulated alike, of what is compiled for each of the cores."""
     results = []
     for core in CORES:
         home = folder / core
