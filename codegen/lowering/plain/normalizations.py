@@ -21,9 +21,14 @@ def _scalar(b: Builder, number: float, hint: str) -> str:
 def _centred(
     b: Builder, x: str, axes: Sequence[int], sources: tuple[str, ...]
 ) -> tuple[str, str, str]:
-    """The mean along axes, the operand less it, and the variance: the mean of its squares."""
+    """The mean along axes, the operand less it, and the variance: the mean of its squares.
+
+    The mean is taken off twice: of elements that are nearly alike, what it misses by rounding would be
+    large beside what is left (Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983).
+    """
     middle = mean(b, x, axes, sources)
     centred = apply(b, "subtract", [x, middle], sources)
+    centred = apply(b, "subtract", [centred, mean(b, centred, axes, sources)], sources)
     return middle, centred, mean(b, centred, axes, sources, "square")
 
 
