@@ -24,6 +24,8 @@ from tests.onnx_nodes import cases
 
 TARGET = "generic-m4"
 PASSING = Path(__file__).parent / "passing.txt"
+STRICT = ("-O1", "-Wall", "-Wextra", "-Wconversion", "-Werror")
+SANITIZED = ("-O1", "-fsanitize=undefined,float-cast-overflow", "-fno-sanitize-recover=all")
 FEW_BITS = {"int2": np.int8, "int4": np.int8, "uint2": np.uint8, "uint4": np.uint8}
 
 
@@ -77,13 +79,11 @@ def stored(graph: Graph, tensor: str, value: Array, perm: tuple[int, ...]) -> Ar
     return np.ascontiguousarray(array.reshape(whole).transpose(perm))
 
 
-def build(made: Iterable[Compiled], folder: Path) -> Path:
+def build(made: Iterable[Compiled], folder: Path, options: tuple[str, ...]) -> Path:
     """All cases in one library for this machine."""
     library = folder / "nodes.so"
     sources = tuple(source for one in made for source in one.sources)
-    toolchain.build_host(
-        folder, sources, library, ("-O1", "-Wall", "-Wextra", "-Wconversion", "-Werror")
-    )
+    toolchain.build_host(folder, sources, library, options)
     return library
 
 
@@ -139,8 +139,10 @@ def judged(case: Any, one: Compiled, library: Path) -> str:
     return "pass"
 
 
-def results(names: Iterable[str], folder: Path) -> Mapping[str, str]:
-    """For every case "pass", "refused: ..." or "wrong: ..."."""
+def results(
+    names: Iterable[str], folder: Path, options: tuple[str, ...] = STRICT
+) -> Mapping[str, str]:
+    """For every case "pass", "refused: ..." or "wrong: ..."; `options` are the C compiler's."""
     found: dict[str, str] = {}
     made: dict[str, Compiled] = {}
     for name in names:
@@ -148,7 +150,7 @@ def results(names: Iterable[str], folder: Path) -> Mapping[str, str]:
             made[name] = compiled(cases.relevant()[name], folder)
         except UnsupportedModel as error:
             found[name] = f"refused: {error}"
-    library = build(made.values(), folder) if made else folder
+    library = build(made.values(), folder, options) if made else folder
     for name, one in made.items():
         found[name] = judged(cases.relevant()[name], one, library)
     return found
