@@ -195,7 +195,6 @@ class Kernel:
         refusal: why the variant cannot run a layer, as text (`unmet`); None where there is no text.
         passes: how often a run reads its constants from end to end: what waits for flash cost.
         orders: the directions that the template can be rendered in.
-        plain: whether it computes plain numbers (`Tensor.dtype`), not integers on a grid.
         rings: bytes of arena that hold parts of tensors between the layers of a chain.
     """
 
@@ -211,4 +210,3 @@ class Kernel:
     assembly: str | None = None
     rings: Callable[[Layer], int] = lambda layer: 0
     orders: tuple[Order, ...] = ("ascending",)
-    plain: bool = False

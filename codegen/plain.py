@@ -141,10 +141,9 @@ def plain_kernel(
     return Kernel(
         name=f"{kind}.plain",
         template=template,
-        serves=lambda layer: True,
+        serves=lambda layer: layer.is_plain,
         instance=instance,
         cycles=cycles,
         footprints=footprints,
         scratch=scratch,
-        plain=True,
     )

@@ -319,7 +319,7 @@ def serving(layer: Layer, wanted: str | None = None) -> list[Kernel]:
     """The variants that can run a layer, or the one that a recipe wants."""
     if isinstance(layer.node.op, Chain):
         return [fused.KERNEL]
-    variants = [k for k in KERNELS[layer.node.op.kind] if k.plain == layer.is_plain]
+    variants = KERNELS[layer.node.op.kind]
     able = [kernel for kernel in variants if kernel.serves(layer)]
     found = [kernel for kernel in able if wanted in (None, kernel.name)]
     if not found and wanted:

@@ -68,4 +68,4 @@ def _footprints(layer: Layer) -> tuple[Footprint | None, ...]:
 _PLAIN = plain_kernel(
     "move", "ops/move.c.j2", _instance, lambda layer: 12.0 * layer.output.size, _footprints
 )
-KERNELS = (_PLAIN, replace(_PLAIN, name="move.portable", plain=False))
+KERNELS = (_PLAIN, replace(_PLAIN, name="move.portable", serves=lambda layer: not layer.is_plain))

@@ -8,13 +8,9 @@ from math import inf
 
 import numpy as np
 
-from codegen.ir import (
-    Array,
-    Graph,
-    Quant,
-    per_tensor,
-)
+from codegen.ir import Array, Graph, Quant, per_tensor
 from codegen.ops import OPS
+from tests.codegen import later_cases
 from tests.codegen.networks import (
     BITS,
     INT8,
@@ -53,6 +49,8 @@ def cases() -> Iterator[Case]:
         _binary,
     ):
         yield from family(np.random.default_rng(7))
+    for more in (later_cases.recurrent, later_cases.copies):
+        yield from (Case(name, graph) for name, graph in more(np.random.default_rng(7)))
 
 
 def _convolutions(g: np.random.Generator) -> Iterator[Case]:

@@ -151,7 +151,9 @@ def test_every_kernel_has_a_case() -> None:
     layers = [_layer(case, load(t).core) for case in CASES if _has_code(case) for t in TARGETS]
     tested = {plan.choose(layer, "speed").name for layer in layers}
     tested |= {kernel.name for _, kernel, _ in _variants()}
-    assert tested == {kernel.name for kernels in KERNELS.values() for kernel in kernels}
+    # Kernels on plain numbers, and the way to them and back, have their own tests: tests/codegen/plain.
+    known = {kernel.name for kernels in KERNELS.values() for kernel in kernels}
+    assert tested == {k for k in known if not k.endswith(".plain")} - {"to_grid.portable"}
 
 
 @st.composite
