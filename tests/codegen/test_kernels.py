@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,12 @@ from codegen.ir import Graph
 from codegen.kernel import Kernel, Layer, Order
 from codegen.ops import KERNELS, OPS
 from targets.target import Core, load
-from tests.codegen import cases, networks
+from tests.codegen import cases, networks, side_by_side
 from tests.codegen.firmware import expected, on_core, on_host, write
 
 CASES = list(cases.cases())
-FEW = 4  # cases of each kind in the default suite
-
-
-@pytest.mark.parametrize("target", ["generic-m0plus", "generic-m4"])
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_case(case: cases.Case, target: str, tmp_path: Path) -> None:
-    inputs = networks.samples(case.graph, np.random.default_rng(3))
-    wanted = expected(case.graph, inputs)
-    written = write(case.graph, target, tmp_path)
-    np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    np.testing.assert_array_equal(on_core(written, inputs), wanted)
+FEW = 2  # cases of each kind in the default suite
+IN_ONE = 12  # cases side by side in one firmware
 
 
 def _layer(case: cases.Case, core: Core) -> Layer:
@@ -42,20 +33,6 @@ def _layer(case: cases.Case, core: Core) -> Layer:
 
 
 TARGETS = ("generic-m4", "generic-m0plus")
-
-
-def _variants() -> list[tuple[cases.Case, Kernel, str]]:
-    """Cases that more than one variant serves, with each of those variants; kernels in C on one core."""
-    found = []
-    for case, target in product(CASES, TARGETS):
-        layer = _layer(case, load(target).core)
-        serving = [k for k in KERNELS[layer.node.op.kind] if k.serves(layer)]
-        found += [
-            (case, k, target)
-            for k in serving
-            if len(serving) > 1 and (target == TARGETS[0] or k.assembly is not None)
-        ]
-    return found
 
 
 def _few_first(found: Sequence[tuple[Any, ...]], key: Callable[[Any], object]) -> list[Any]:
@@ -69,18 +46,28 @@ def _few_first(found: Sequence[tuple[Any, ...]], key: Callable[[Any], object]) -
     return marked
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("first", range(0, len(CASES), IN_ONE))
+def test_every_kernel_on_every_case(first: int, target: str, tmp_path: Path) -> None:
+    """Side by side, on the host and on the core."""
+    layers = [case.graph for case in CASES[first : first + IN_ONE] if _has_code(case)]
+    side_by_side.every_byte_together(layers, [target], tmp_path, seed=4)
+
+
 @pytest.mark.parametrize(
-    ("case", "kernel", "target"),
-    _few_first(_variants(), lambda found: (found[1].name, found[2])),
-    ids=lambda x: getattr(x, "name", str(x)),
+    ("case", "target"),
+    _few_first(
+        list(product(CASES, TARGETS)), lambda found: (found[0].graph.nodes[0].op.kind, found[1])
+    ),
+    ids=str,
 )
-def test_variants_agree(case: cases.Case, kernel: Kernel, target: str, tmp_path: Path) -> None:
-    inputs = networks.samples(case.graph, np.random.default_rng(4))
-    written = write(case.graph, target, tmp_path, kernel)
+def test_a_case_alone(case: cases.Case, target: str, tmp_path: Path) -> None:
+    """Whose output lies over its input, where its kernel allows that."""
+    inputs = networks.samples(case.graph, np.random.default_rng(3))
     wanted = expected(case.graph, inputs)
+    written = write(case.graph, target, tmp_path)
     np.testing.assert_array_equal(on_host(written, inputs), wanted)
-    if kernel.assembly is not None:
-        np.testing.assert_array_equal(on_core(written, inputs), wanted)
+    np.testing.assert_array_equal(on_core(written, inputs), wanted)
 
 
 def _both_orders() -> list[tuple[cases.Case, Kernel]]:
@@ -116,41 +103,63 @@ def _largest(graph: Graph) -> int:
     return max(tensor.size for tensor in graph.tensors.values() if tensor.data is None)
 
 
-def _in_assembly() -> list[tuple[cases.Case, str, str]]:
-    """Cases, targets and compilers that the other tests leave out."""
-    others = {
-        "generic-m4": [("generic-m4", "zig"), ("generic-m7", "gcc"), ("generic-m33", "gcc")],
-        "generic-m0plus": [("generic-m0plus", "zig"), ("microbit", "gcc"), ("microbit", "zig")],
-        "generic-m3": [("generic-m3", "gcc"), ("generic-m3", "zig")],
-    }
-    others["generic-m4"].append(("generic-m33", "zig"))
-    smallest = min(load(target).total_ram for places in others.values() for target, _ in places)
-    return [
-        (case, target, compiler)
-        for like, places in others.items()
-        for case in CASES
-        if _has_code(case)
-        and plan.choose(_layer(case, load(like).core), "speed").assembly is not None
-        for target, compiler in places
-        # The smallest board has little room beside a large input or output.
-        if _largest(case.graph) < smallest // 3 or load(target).total_ram > smallest
-    ]
+ELSEWHERE = {
+    "generic-m4": [
+        ("generic-m4", "zig"),
+        ("generic-m7", "gcc"),
+        ("generic-m33", "gcc"),
+        ("generic-m33", "zig"),
+    ],
+    "generic-m0plus": [("generic-m0plus", "zig"), ("microbit", "gcc"), ("microbit", "zig")],
+    "generic-m3": [("generic-m3", "gcc"), ("generic-m3", "zig")],
+}
+LITTLE_RAM = 32 << 10
+
+
+def _elsewhere() -> list[tuple[str, str, list[cases.Case]]]:
+    """Targets and compilers that the other tests leave out, with the cases that run in assembly there."""
+    found = []
+    for like, places in ELSEWHERE.items():
+        core = load(like).core
+        tuned = [
+            case
+            for case in CASES
+            if _has_code(case) and plan.choose(_layer(case, core), "speed").assembly is not None
+        ]
+        for target, compiler in places:
+            found += [(target, compiler, some) for some in _groups(tuned, load(target).total_ram)]
+    return found
+
+
+def _groups(some: list[cases.Case], ram: int) -> Iterator[list[cases.Case]]:
+    """Cases that go into one firmware; the smallest board has little room beside a large tensor."""
+    if ram > LITTLE_RAM:
+        small, large, at_once = some, [], IN_ONE
+    else:
+        small = [case for case in some if _largest(case.graph) < ram // 12]
+        large = [case for case in some if ram // 12 <= _largest(case.graph) < ram // 3]
+        at_once = IN_ONE // 4
+    yield from (small[first : first + at_once] for first in range(0, len(small), at_once))
+    yield from ([case] for case in large)
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize(("case", "target", "compiler"), _in_assembly(), ids=str)
+@pytest.mark.parametrize(
+    ("target", "compiler", "some"),
+    [pytest.param(*each, id=f"{each[0]}-{each[1]}-{each[2][0]}") for each in _elsewhere()],
+)
 def test_assembly_on_other_cores_and_compilers(
-    case: cases.Case, target: str, compiler: str, tmp_path: Path
+    target: str, compiler: str, some: list[cases.Case], tmp_path: Path
 ) -> None:
-    inputs = networks.samples(case.graph, np.random.default_rng(5))
-    written = write(case.graph, target, tmp_path)
-    np.testing.assert_array_equal(on_core(written, inputs, compiler), expected(case.graph, inputs))
+    layers = [case.graph for case in some]
+    side_by_side.every_byte_together(
+        layers, [target], tmp_path, seed=5, fastest=True, compiler=compiler
+    )
 
 
 def test_every_kernel_has_a_case() -> None:
     layers = [_layer(case, load(t).core) for case in CASES if _has_code(case) for t in TARGETS]
-    tested = {plan.choose(layer, "speed").name for layer in layers}
-    tested |= {kernel.name for _, kernel, _ in _variants()}
+    tested = {k.name for layer in layers for k in KERNELS[layer.node.op.kind] if k.serves(layer)}
     # Kernels on plain numbers, and the way to them and back, have their own tests: tests/codegen/plain.
     known = {kernel.name for kernels in KERNELS.values() for kernel in kernels}
     assert tested == {k for k in known if not k.endswith(".plain")} - {"to_grid.portable"}
