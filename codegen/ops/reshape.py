@@ -43,10 +43,15 @@ def reshape(b: Builder, name: str, shape: tuple[int, ...], sources: tuple[str, .
 
 def _reshape(node: OnnxNode, b: Builder) -> None:
     x = b.read(node, 0)
+    _checked(node, b, x, wanted_shape(node, b, b.shape(x)))
+
+
+def wanted_shape(node: OnnxNode, b: Builder, old: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a Reshape asks for: sizes copied, and one computed, from the old one."""
     wanted = b.integers(node, "shape", 1)
     if wanted is None:
         raise node.unsupported("the new shape is missing")
-    shape, old = list(wanted), b.shape(x)
+    shape = list(wanted)
     if not node.integer("allowzero", 0):
         if any(size == 0 and axis >= len(old) for axis, size in enumerate(shape)):
             raise node.unsupported(f"shape {shape} copies an axis that {list(old)} lacks")
@@ -56,7 +61,7 @@ def _reshape(node: OnnxNode, b: Builder) -> None:
         shape[shape.index(-1)] = prod(old) // known if known else 0
     if prod(shape) != prod(old) or min(shape, default=1) < 1:
         raise node.unsupported(f"shape {list(old)} cannot become {list(wanted)}")
-    _checked(node, b, x, tuple(shape))
+    return tuple(shape)
 
 
 def _flatten(node: OnnxNode, b: Builder) -> None:

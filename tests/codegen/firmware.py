@@ -53,16 +53,21 @@ def write_chosen(
 ) -> Written:
     """A project with the kernels named, by their layers; of one step in an order, if one is given."""
     made = check_plan.check(plan.make(graph, load(target).core, "speed", kernels))
-    if order is not None:
-        made = _apart(made, order)
+    return write_plan(made if order is None else _apart(made, order), target, folder)
+
+
+def write_plan(made: plan.Plan, target: str, folder: Path) -> Written:
+    """A project as planned, in a folder that is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
     project = emit.emit(made, plain(target), "0" * 64)
     for name, text in project.files.items():
         (folder / name).write_text(text)
+    graph = made.graph
     sizes = [
         tuple(graph.tensors[p.tensor].bytes for p in ports)
         for ports in (graph.inputs, graph.outputs)
     ]
-    image = ModelImage("net", len(made.steps), sizes[0], sizes[1], max(made.size, 4))
+    image = ModelImage(graph.name, len(made.steps), sizes[0], sizes[1], max(made.size, 4))
     return Written(folder, target, image, project.sources, project.host_sources)
 
 

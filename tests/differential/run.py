@@ -10,13 +10,14 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from codegen import check_plan, emit, execute, plan, reference
+from codegen import check_plan, execute, plan, reference
 from codegen.ir import Array, Graph
 from emulator.host import HostModel
 from targets import toolchain
 from targets.errors import UnsupportedModel
 from targets.machine import ModelImage
 from targets.target import load
+from tests.codegen.firmware import write_plan
 from tests.differential import graphs
 from thumbnet import compiler
 from thumbnet.options import CompileOptions
@@ -38,20 +39,6 @@ class Case:
     expected: Array
 
 
-def _written(seed: int, graph: Graph, home: Path) -> tuple[ModelImage, tuple[str, ...]]:
-    home.mkdir(parents=True)
-    made = check_plan.check(plan.make(graph, load(TARGET).core, "balanced"))
-    project = emit.emit(made, load(TARGET), "0" * 64)
-    for name, text in project.files.items():
-        (home / name).write_text(text)
-    sizes = [
-        tuple(graph.tensors[p.tensor].bytes for p in ports)
-        for ports in (graph.inputs, graph.outputs)
-    ]
-    image = ModelImage(graph.name, len(made.steps), sizes[0], sizes[1], max(made.size, 4))
-    return image, tuple(f"{home.name}/{source}" for source in project.host_sources)
-
-
 def samples(model: onnx.ModelProto, seed: int) -> Array:
     shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
     x: Array = np.random.default_rng(seed).standard_normal((SAMPLES, *shape[1:]), np.float32)
@@ -68,11 +55,13 @@ def prepared(seed: int, folder: Path, *, floats: bool) -> Case:
         calib="random", calib_samples=8, seed=seed, weights="float32" if floats else None
     )
     graph = compiler.prepare(path, options).quantized
-    image, sources = _written(seed, graph, folder / f"{kind}{seed}")
+    made = check_plan.check(plan.make(graph, load(TARGET).core, "balanced"))
+    written = write_plan(made, TARGET, folder / f"{kind}{seed}")
+    sources = tuple(f"{kind}{seed}/{source}" for source in written.host_sources)
     real = execute.to_device(graph.inputs[0], samples(model, seed))
     x = reference.to_stored(graph, graph.inputs[0], real)
     (expected,) = reference.run(graph, (x,))
-    return Case(seed, graph, image, sources, x, expected)
+    return Case(seed, graph, written.image, sources, x, expected)
 
 
 def by_onnxruntime(seed: int) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from codegen import check_plan, emit, importer, pipeline, plan, reference
+from codegen import check_plan, importer, pipeline, plan, reference
 from codegen.floats import all_floats
 from codegen.ir import Array, Graph, verify_quantized
 from codegen.passes.binarize import binarize
@@ -20,6 +20,7 @@ from targets import toolchain
 from targets.errors import UnsupportedModel
 from targets.machine import ModelImage
 from targets.target import load
+from tests.codegen.firmware import write_plan
 from tests.onnx_nodes import cases
 
 TARGET = "generic-m4"
@@ -55,19 +56,12 @@ def compiled(case: Any, folder: Path) -> Compiled:
     passes = tuple(p for p in pipeline.PASSES if p not in (binarize, lift_signs))
     graph = verify_quantized(all_floats(pipeline.run(graph, passes)))
     made = check_plan.check(plan.make(graph, load(TARGET).core, "speed"))
-    project = emit.emit(made, load(TARGET), "0" * 64)
-    for name, text in project.files.items():
-        (home / name).write_text(text)
-    sizes = [
-        tuple(graph.tensors[p.tensor].bytes for p in ports)
-        for ports in (graph.inputs, graph.outputs)
-    ]
-    image = ModelImage(graph.name, len(made.steps), sizes[0], sizes[1], max(made.size, 4))
+    written = write_plan(made, TARGET, home)
     (_, expected), *_ = case.data_sets
     inputs = tuple(stored(graph, p.tensor, given[p.name], p.perm) for p in graph.inputs)
     wanted = tuple(np.asarray(cases.array(value)) for value in expected)
-    sources = tuple(f"{case.name}/{source}" for source in project.host_sources)
-    return Compiled(graph, inputs, wanted, image, sources)
+    sources = tuple(f"{case.name}/{source}" for source in written.host_sources)
+    return Compiled(graph, inputs, wanted, written.image, sources)
 
 
 def stored(graph: Graph, tensor: str, value: Array, perm: tuple[int, ...]) -> Array:

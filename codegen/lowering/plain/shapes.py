@@ -7,6 +7,7 @@ from math import prod
 
 from codegen.build import Builder, Converter, OnnxNode
 from codegen.moves import Reshape
+from codegen.ops.reshape import wanted_shape
 
 
 def reshape(b: Builder, name: str, shape: tuple[int, ...], sources: tuple[str, ...] = ()) -> str:
@@ -40,18 +41,7 @@ def axis_of(node: OnnxNode, axis: int, rank: int) -> int:
 
 def _reshape(node: OnnxNode, b: Builder) -> None:
     x = b.plain(node, 0)
-    wanted = b.integers(node, "shape", 1)
-    if wanted is None:
-        raise node.unsupported("the new shape is missing")
-    old, shape = b.plain_shape(x), list(wanted)
-    if not node.integer("allowzero", 0):
-        if any(size == 0 and axis >= len(old) for axis, size in enumerate(shape)):
-            raise node.unsupported(f"shape {shape} copies an axis that {list(old)} lacks")
-        shape = [old[axis] if size == 0 else size for axis, size in enumerate(shape)]
-    if shape.count(-1) == 1:
-        known = prod(size for size in shape if size != -1)
-        shape[shape.index(-1)] = prod(old) // known if known else 0
-    _write(node, b, x, tuple(shape))
+    _write(node, b, x, wanted_shape(node, b, b.plain_shape(x)))
 
 
 def _write(node: OnnxNode, b: Builder, x: str, shape: tuple[int, ...]) -> None:
