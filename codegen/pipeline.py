@@ -17,11 +17,13 @@ from codegen.passes.fuse_clamp import fuse_clamp
 from codegen.passes.fuse_pad import fuse_pad
 from codegen.passes.lift_moves import lift_moves
 from codegen.passes.lift_signs import lift_signs
+from codegen.passes.lift_tables import lift_tables
 from codegen.passes.sink_transposes import sink_transposes
 
 Pass: TypeAlias = Callable[[Graph], Graph]
 
 PASSES: tuple[Pass, ...] = (
+    lift_tables,
     lift_moves,
     drop_round_trips,
     dead_code,

@@ -55,6 +55,14 @@ def rebuilt(
     return replace(graph, tensors=remaining, nodes=kept, outputs=outputs)
 
 
+def fresh(hint: str, tensors: Mapping[str, Tensor]) -> str:
+    """A name that no tensor has."""
+    name = hint
+    while name in tensors:
+        name += "'"
+    return name
+
+
 def merged_sources(first: Node, second: Node) -> tuple[str, ...]:
     """The ONNX nodes that two merged nodes stand for."""
     return tuple(dict.fromkeys((*first.sources, *second.sources)))

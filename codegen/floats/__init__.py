@@ -46,7 +46,11 @@ def all_floats(graph: Graph) -> Graph:
 def _lower(node: Node, new: Rewriter) -> None:
     if isinstance(node.op, ToFloat | ToGrid):
         new.emit(Reshape(node.op.shape), node.inputs, node.output, node)
-    elif new.graph.tensors[node.output].dtype is not None or node.op.kind in ("move", "reshape"):
+    elif new.graph.tensors[node.output].dtype is not None or node.op.kind in (
+        "gather",
+        "move",
+        "reshape",
+    ):
         new.tensors[node.output] = replace(
             new.graph.tensors[node.output],
             dtype=new.graph.tensors[node.output].dtype or "float32",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
@@ -98,6 +98,7 @@ def _instance(layer: Layer) -> Instance:
     )
 
 
-KERNELS = (
-    plain_kernel("gather", "ops/gather.c.j2", _instance, lambda layer: 30.0 * layer.output.size),
+_PLAIN = plain_kernel(
+    "gather", "ops/gather.c.j2", _instance, lambda layer: 30.0 * layer.output.size
 )
+KERNELS = (_PLAIN, replace(_PLAIN, name="gather.portable", serves=lambda layer: not layer.is_plain))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from codegen.copies import Move
 from codegen.ir import Graph, Node, Tensor
 from codegen.moves import Reshape, ToFloat
-from codegen.rewrite import rebuilt
+from codegen.rewrite import fresh, rebuilt
 
 
 def lift_moves(graph: Graph) -> Graph:
@@ -43,19 +43,12 @@ def _lifted(node: Node, origins: Mapping[str, str], tensors: dict[str, Tensor]) 
     made, shaped = list[Node](), list[str]()
     for x in node.inputs:
         real = tensors[origins[x]]
-        shaped.append(_fresh(f"{node.output}/shaped", tensors))
+        shaped.append(fresh(f"{node.output}/shaped", tensors))
         tensors[shaped[-1]] = replace(real, name=shaped[-1], shape=tensors[x].shape)
         made.append(Node(Reshape(tensors[x].shape), (real.name,), shaped[-1], node.sources))
     output = tensors[node.output]
-    moved = _fresh(f"{node.output}/moved", tensors)
+    moved = fresh(f"{node.output}/moved", tensors)
     tensors[moved] = replace(output, name=moved, dtype=None)
     made.append(replace(node, inputs=tuple(shaped), output=moved))
     made.append(Node(ToFloat(output.shape), (moved,), node.output, node.sources))
     return made
-
-
-def _fresh(hint: str, tensors: Mapping[str, Tensor]) -> str:
-    name = hint
-    while name in tensors:
-        name += "'"
-    return name

@@ -132,12 +132,23 @@ def activation_grids(
     for node in graph.nodes:
         if node.output in grids or graph.tensors[node.output].dtype is not None:
             continue
-        if node.op.kind in SAME_GRID and node.inputs[0] in grids:
-            grids[node.output] = grids[node.inputs[0]]
-        else:
-            fixed = _fixed_grid(node.op)
-            grids[node.output] = fixed or _calibrated(graph, node.output, found, style)
+        grids[node.output] = _grid_of(node, graph, grids, found, style)
     return grids
+
+
+def _grid_of(
+    node: Node,
+    graph: Graph,
+    grids: Mapping[str, Quant],
+    found: Mapping[str, Range],
+    style: GridStyle,
+) -> Quant:
+    """The grid of a result that neither the model nor a reader has given one."""
+    if node.op.kind in SAME_GRID and node.inputs[0] in grids:
+        return grids[node.inputs[0]]
+    if node.op.kind == "gather":
+        return activation_grid(_extent(graph.tensors[node.inputs[0]]), style)
+    return _fixed_grid(node.op) or _calibrated(graph, node.output, found, style)
 
 
 def _fixed_grid(op: Op) -> Quant | None:
@@ -201,6 +212,9 @@ class _Rewriter:
             inputs = tuple(self._regridded(node, name) for name in node.inputs)
         elif node.op.kind in ("conv2d", "dense"):
             inputs = (node.inputs[0], *self._weights(node))
+        elif node.op.kind == "gather":
+            inputs = (self._table(node), node.inputs[1])
+            self._operand(node.inputs[1])
         elif isinstance(node.op, Gated):
             inputs = (node.inputs[0], *self._cells(node))
         elif isinstance(node.op, Binarize | BinaryConv2D):
@@ -224,6 +238,14 @@ class _Rewriter:
         made, integers = binary.quantized(node, x, constants, out)
         self.tensors |= {tensor.name: tensor for tensor in integers}
         self.nodes.append(made)
+
+    def _table(self, node: Node) -> str:
+        """A table on the grid of what is picked from it."""
+        name, table = f"{node.output}.table", self.graph.tensors[node.inputs[0]]
+        grid = self.grids[node.output]
+        stored = _stored(table.values.astype(np.float64), grid)
+        self.tensors[name] = Tensor(name, table.shape, grid, stored)
+        return name
 
     def _cells(self, node: Node) -> tuple[str, ...]:
         """Integer constants of a recurrent layer."""
@@ -330,7 +352,15 @@ def _per_channel(weights: Tensor) -> Quant:
 
 def quantized_constant(tensor: Tensor) -> Tensor:
     """A constant operand of an elementwise operator on an int8 grid of its own."""
-    values = tensor.values.astype(np.float64)
-    grid = activation_grid(Range(float(values.min()), float(values.max())))
-    stored = np.clip(np.rint(values / grid.scale) + grid.zero_point, -128, 127)
-    return replace(tensor, quant=grid, data=stored.astype(np.int8))
+    grid = activation_grid(_extent(tensor))
+    return replace(tensor, quant=grid, data=_stored(tensor.values.astype(np.float64), grid))
+
+
+def _extent(tensor: Tensor) -> Range:
+    return Range(float(tensor.values.min()), float(tensor.values.max()))
+
+
+def _stored(values: npt.NDArray[np.float64], grid: Quant) -> npt.NDArray[np.int8]:
+    """Real values as int8 on a grid, halves to even."""
+    steps = np.clip(np.rint(values / grid.scale) + grid.zero_point, -128, 127)
+    return np.asarray(steps, np.int8)

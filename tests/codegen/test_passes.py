@@ -155,7 +155,7 @@ def test_dump_writes_one_text_per_pass(tmp_path: Path) -> None:
     run(load(cnn().save(tmp_path)), dump=tmp_path / "dump")
     names = sorted(path.name for path in (tmp_path / "dump").iterdir())
     assert len(names) == len(PASSES) + 1
-    assert names[1] == "01-lift_moves.txt"
+    assert names[1] == "01-lift_tables.txt"
 
 
 def test_pads_are_fused(tmp_path: Path) -> None:
