@@ -87,7 +87,7 @@ RUNGS = (
     Rung("xnor", "digits", "binary", LARGE, activations="binary", how=LONG),
     Rung("ic-float", "ic", FLOAT, (4e-4,), how=steps(8, distill=0.0, **IMAGES)),
     Rung("ic-w4a8", "ic", "int4", (5e-5,), how=steps(4, **IMAGES)),
-    Rung("ic-w4a4", "ic", "int4", (4e-4,), activations="int4", how=steps(12, **IMAGES)),
+    Rung("ic-w4a4", "ic", "int4", (4e-4,), activations="int4", how=steps(24, **IMAGES)),
     Rung("ic-ternary", "ic", "ternary", (1e-3,), how=steps(40, **IMAGES)),
 )
 BASE = next(rung for rung in RUNGS if rung.weights == FLOAT)
