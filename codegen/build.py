@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from codegen.forms import Reshape, ToFloat, ToGrid
 from codegen.ir import ITEM_BYTES, Array, FloatArray, Graph, Node, Op, Port, Quant, Tensor
 from codegen.limits import MAX_ACTIVATION, MAX_ELEMENTS, MAX_RANK
-from codegen.moves import Reshape, ToFloat, ToGrid
 from codegen.onnx_node import OnnxNode
 from codegen.plain import PlainOp
 from codegen.qdq import constant_value

@@ -11,8 +11,8 @@ from math import prod
 
 import numpy as np
 
+from codegen.forms import Reshape
 from codegen.ir import Array, Graph, Node, Op, Tensor
-from codegen.moves import Reshape
 from codegen.ops.transpose import Transpose, moves_only_units, permuted
 
 Perm = tuple[int, ...]

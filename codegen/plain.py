@@ -82,6 +82,13 @@ def c_number(value: float, kind: str) -> str:
     return f"{number}u" if kind.startswith("uint") else str(number)
 
 
+def only_float(types: tuple[str, ...]) -> str:
+    """The type of results of operators on float32 alone; ValueError for other operands."""
+    if set(types) != {"float32"}:
+        raise ValueError(f"operands of types {', '.join(types)}")
+    return "float32"
+
+
 def reference(
     op: PlainOp, values: tuple[Array, ...], inputs: tuple[Tensor, ...], out: Tensor
 ) -> Array:

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from codegen.channels import flattens, is_channelwise, is_depthwise, mixes
+from codegen.forms import Reshape
 from codegen.intervals import Interval, analyse
 from codegen.ir import Array, Graph, IntArray, Node, Quant, Tensor, verify_quantized
 from codegen.merge import merge
-from codegen.moves import Reshape
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense
 from codegen.quant.fixed import INT32_MAX, Requant

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import prod
 
+from codegen.forms import Reshape
 from codegen.ir import Graph, Node, Port, Tensor, verify_quantized
-from codegen.moves import Reshape
 from codegen.ops.concat import Concat
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.slice import Slice

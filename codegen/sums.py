@@ -33,6 +33,14 @@ def sum_type(types: Sequence[str]) -> str:
     raise ValueError(f"operands of types {', '.join(types)}")
 
 
+def result_type(types: Sequence[str]) -> str:
+    """The type of sums of two operands' products; ValueError where a third, their start, is of another."""
+    found = sum_type(types[:2])
+    if any(other != found for other in types[2:]):
+        raise ValueError(f"sums of type {found} start from {types[2]}")
+    return found
+
+
 def promoted(inputs: Sequence[Array]) -> list[Numbers]:
     """Operands as numbers of the type of their sums."""
     kind = np.dtype(sum_type([array.dtype.name for array in inputs]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from targets.errors import UsageError
 
@@ -41,12 +41,23 @@ def parse(path: Path) -> Table:
         OSError: it cannot be read.
         ValueError: it is no TOML, no UTF-8, too long or too deep.
     """
+    found: Table = parsed(path, MAX_BYTES, tomllib.loads)
+    return found
+
+
+def parsed(path: Path, most: int, loads: Callable[[str], Any]) -> Any:
+    """What a parser makes of a file of text.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no UTF-8, longer than `most` bytes or too deep; or what the parser raises.
+    """
     with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"longer than {MAX_BYTES} bytes")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"longer than {most} bytes")
     try:
-        return tomllib.loads(content.decode("utf-8"))
+        return loads(content.decode("utf-8"))
     except RecursionError as error:
         raise ValueError("nested too deep") from error
 

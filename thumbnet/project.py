@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from targets import tables
 from targets.errors import UsageError
 from targets.machine import ModelImage
 
@@ -91,14 +92,7 @@ def read_json(path: Path) -> Any:
         OSError: it cannot be read.
         ValueError: it is no JSON, no UTF-8, too long or too deep.
     """
-    with path.open("rb") as file:
-        content = file.read(MAX_JSON + 1)
-    if len(content) > MAX_JSON:
-        raise ValueError(f"longer than {MAX_JSON} bytes")
-    try:
-        return json.loads(content.decode("utf-8"))
-    except RecursionError as error:
-        raise ValueError("nested too deep") from error
+    return tables.parsed(path, MAX_JSON, json.loads)
 
 
 def sources(manifest: Mapping[str, Any], key: str = "sources") -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from codegen.floats import maps, moves, windows
 from codegen.floats.rewrite import Lowering, Rewriter
+from codegen.forms import Reshape, ToFloat, ToGrid
 from codegen.ir import Graph, Node, verify
-from codegen.moves import Reshape, ToFloat, ToGrid
 from codegen.qdq import constant_value
 from targets.errors import UnsupportedModel
 

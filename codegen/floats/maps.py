@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from math import inf, prod
 
 from codegen.floats.rewrite import Lowering, Rewriter
+from codegen.forms import Reshape
 from codegen.ir import Node
-from codegen.moves import Reshape
 from codegen.ops.add import Add
 from codegen.ops.lookup import Lookup
 from codegen.ops.map import Map

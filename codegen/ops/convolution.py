@@ -88,10 +88,7 @@ class Convolution:
 
     def result_type(self, types: tuple[str, ...]) -> str:
         """That of sums."""
-        found = sums.sum_type(types[:2])
-        if any(other != found for other in types[2:]):
-            raise ValueError(f"sums of type {found} start from {types[2]}")
-        return found
+        return sums.result_type(types)
 
     def macs(self, shapes: tuple[Sizes, ...]) -> int:
         """Products of one sample, those with padding counted."""

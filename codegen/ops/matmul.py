@@ -58,10 +58,7 @@ class MatMul:
 
     def result_type(self, types: tuple[str, ...]) -> str:
         """That of sums."""
-        found = sums.sum_type(types[:2])
-        if any(other != found for other in types[2:]):
-            raise ValueError(f"sums of type {found} start from {types[2]}")
-        return found
+        return sums.result_type(types)
 
     def macs(self, shapes: tuple[Shape, ...]) -> int:
         """Products of one sample."""

@@ -12,7 +12,7 @@ from codegen import recurrences, sums
 from codegen.build import Converter
 from codegen.ir import Array
 from codegen.kernel import Constant, Instance, Layer
-from codegen.plain import c_number, operands, plain_kernel, reference
+from codegen.plain import c_number, only_float, operands, plain_kernel, reference
 from codegen.recurrences import GATES, Activation, Cell, Numbers
 from codegen.scalar import FUNCTIONS
 
@@ -123,9 +123,7 @@ class Recurrent:
 
     def result_type(self, types: tuple[str, ...]) -> str:
         """float32."""
-        if set(types) != {"float32"}:
-            raise ValueError(f"operands of types {', '.join(types)}")
-        return "float32"
+        return only_float(types)
 
     def macs(self, shapes: tuple[Shape, ...]) -> int:
         """Products of one sample."""

@@ -7,9 +7,9 @@ from dataclasses import replace
 from math import prod
 
 from codegen.build import Builder, Converter, OnnxNode
+from codegen.forms import Reshape
 from codegen.ir import Array, Quant, Tensor
 from codegen.kernel import Kernel
-from codegen.moves import Reshape
 
 
 def reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

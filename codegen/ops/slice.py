@@ -38,21 +38,28 @@ class Slice:
         return np.ascontiguousarray(inputs[0][(slice(None), *index)])
 
 
-def _slice(node: OnnxNode, b: Builder) -> None:
-    x = b.read(node, 0)
+def wanted_spans(node: OnnxNode, b: Builder, shape: tuple[int, ...]) -> list[range]:
+    """The indices that a Slice asks for, along every axis of a shape; steps may be negative."""
     starts, ends = b.integers(node, "starts", 1), b.integers(node, "ends", 2)
     if starts is None or ends is None:
         raise node.unsupported("starts and ends are missing")
     axes = b.integers(node, "axes", 3) or tuple(range(len(starts)))
     steps = b.integers(node, "steps", 4) or (1,) * len(starts)
-    if min(steps, default=1) < 1:
-        raise node.unsupported("steps below 1 are not supported")
-    spans = [range(size) for size in b.shape(x)]
-    same = len(starts) == len(ends) == len(axes) == len(steps)
-    if not same or not all(-len(spans) <= axis < len(spans) for axis in axes):
+    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
+        raise node.unsupported("starts, ends, axes and steps do not suit each other")
+    spans = [range(size) for size in shape]
+    if not all(-len(spans) <= axis < len(spans) for axis in axes):
         raise node.unsupported(f"{len(starts)} starts for axes {list(axes)} of {len(spans)}")
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         spans[axis] = spans[axis][slice(start, end, step)]
+    return spans
+
+
+def _slice(node: OnnxNode, b: Builder) -> None:
+    x = b.read(node, 0)
+    spans = wanted_spans(node, b, b.shape(x))
+    if min(span.step for span in spans) < 1:
+        raise node.unsupported("steps below 1 are not supported")
     op = Slice(
         tuple(span.start for span in spans),
         tuple(len(span) for span in spans),

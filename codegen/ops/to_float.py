@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from codegen.build import Converter
+from codegen.forms import ToFloat
 from codegen.ir import Array, Tensor
 from codegen.kernel import Instance, Layer
-from codegen.moves import ToFloat
 from codegen.plain import c_number, disjoint, plain_kernel
 
 OP = ToFloat

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from codegen.build import Converter
+from codegen.forms import ToGrid
 from codegen.ir import Array, Tensor
 from codegen.kernel import Instance, Kernel, Layer
-from codegen.moves import ToGrid
 from codegen.plain import c_number, disjoint
 
 OP = ToGrid

@@ -14,7 +14,7 @@ from codegen.build import Converter
 from codegen.ir import Array
 from codegen.kernel import Instance, Layer
 from codegen.loops import strides
-from codegen.plain import operands, plain_kernel, reference
+from codegen.plain import only_float, operands, plain_kernel, reference
 from codegen.slides import Sizes, Slides, place, walk
 
 __all__ = ["KERNELS", "ONNX", "OP", "TransposedConvolution", "reference"]
@@ -79,9 +79,7 @@ class TransposedConvolution:
 
     def result_type(self, types: tuple[str, ...]) -> str:
         """float32."""
-        if set(types) != {"float32"}:
-            raise ValueError(f"operands of types {', '.join(types)}")
-        return "float32"
+        return only_float(types)
 
     def macs(self, shapes: tuple[Sizes, ...]) -> int:
         """Products of one sample, those that are cut off counted."""

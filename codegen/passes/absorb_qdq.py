@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from codegen.forms import Reshape
 from codegen.ir import Graph, Node, Quant, Tensor
-from codegen.moves import Reshape
 from codegen.ops.concat import Concat
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from codegen.forms import Reshape
 from codegen.ir import Array, Graph, Node, Tensor
-from codegen.moves import Reshape
 from codegen.ops.binarize import Binarize
 from codegen.ops.binary_conv2d import BinaryConv2D
 from codegen.ops.bit_max_pool import BitMaxPool

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from codegen.forms import Reshape
 from codegen.ir import Graph, Node
-from codegen.moves import Reshape
 from codegen.ops.lookup import Lookup
 from codegen.ops.mean import Mean
 from codegen.ops.pad import Pad

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from codegen.forms import Reshape, ToFloat, ToGrid
 from codegen.ir import Graph, Node
-from codegen.moves import Reshape, ToFloat, ToGrid
 from codegen.rewrite import rebuilt, uses
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from codegen.build import finite
+from codegen.forms import Reshape
 from codegen.ir import FloatArray, Graph, Node, Tensor
-from codegen.moves import Reshape
 from codegen.ops.add import Add
 from codegen.ops.conv2d import Conv2D
 from codegen.ops.dense import Dense

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from codegen.copies import Move
+from codegen.forms import Reshape, ToFloat
 from codegen.ir import Graph, Node, Tensor
-from codegen.moves import Reshape, ToFloat
 from codegen.rewrite import fresh, rebuilt
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from codegen.forms import Reshape
 from codegen.ir import Graph, Node, Tensor
-from codegen.moves import Reshape
 from codegen.ops.add import Add
 from codegen.ops.lookup import Lookup
 from codegen.ops.max_pool import MaxPool

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from codegen.forms import ToFloat
 from codegen.ir import Graph, Node, Tensor
-from codegen.moves import ToFloat
 from codegen.ops.gather import Gather
 from codegen.rewrite import fresh, rebuilt
 

@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import numpy as np
 
+from codegen.forms import Reshape
 from codegen.ir import Array, Graph, Node, Port, Tensor
 from codegen.layout import Layout, Perm, View, inverse
-from codegen.moves import Reshape
 from codegen.ops.add import Add
 from codegen.ops.concat import Concat
 from codegen.ops.dense import Dense

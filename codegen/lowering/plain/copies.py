@@ -12,6 +12,7 @@ from codegen.copies import Move, Shape, cut, expanded, joined, transposed
 from codegen.limits import MAX_ACTIVATION
 from codegen.loops import strides
 from codegen.lowering.plain.shapes import axis_of, reshape
+from codegen.ops.slice import wanted_spans
 from codegen.ops.transpose import moves_only_units
 from targets.errors import UnsupportedModel
 
@@ -77,18 +78,7 @@ def _transpose(node: OnnxNode, b: Builder) -> None:
 
 def _slice(node: OnnxNode, b: Builder) -> None:
     x = b.plain(node, 0)
-    starts, ends = b.integers(node, "starts", 1), b.integers(node, "ends", 2)
-    if starts is None or ends is None:
-        raise node.unsupported("starts and ends are missing")
-    axes = b.integers(node, "axes", 3) or tuple(range(len(starts)))
-    steps = b.integers(node, "steps", 4) or (1,) * len(starts)
-    if not len(starts) == len(ends) == len(axes) == len(steps) or 0 in steps:
-        raise node.unsupported("starts, ends, axes and steps do not suit each other")
-    spans = [range(size) for size in b.plain_shape(x)]
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        place = axis_of(node, axis, len(spans))
-        spans[place] = spans[place][slice(start, end, step)]
-    b.write(node, part(b, x, spans, node.sources))
+    b.write(node, part(b, x, wanted_spans(node, b, b.plain_shape(x)), node.sources))
 
 
 def _split(node: OnnxNode, b: Builder) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from codegen.build import Builder, Converter, OnnxNode
-from codegen.moves import Reshape
+from codegen.forms import Reshape
 from codegen.ops.reshape import wanted_shape
 
 
